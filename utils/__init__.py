@@ -6,6 +6,7 @@ default through environment variables, so that the standard calls
 comes before ``transformers`` and its relatives are imported.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def _set_environment() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_VERBOSITY": "error",  # it warns that it is offline, which is meant
         "TRANSFORMERS_VERBOSITY": "error",
         "ANONYMIZED_TELEMETRY": "False",  # Chroma's
         "TOKENIZERS_PARALLELISM": "false",  # no warning, no deadlock after a fork
@@ -37,6 +39,8 @@ def _set_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # It announces on import that an optional kernel, got from the hub, is missing.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 _set_environment()

@@ -37,7 +37,13 @@ Embedder = Callable[[list[str]], list[list[float]]]
 _CALL_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>[^"]+)"\s*,\s*"arguments"\s*:\s*(?=\{)')
 
 
-def create_app(upstream: str, api_key: str, model: str, embedder: tuple[str, Embedder] | None = None) -> Starlette:
+def create_app(
+    upstream: str,
+    api_key: str,
+    model: str,
+    embedder: tuple[str, Embedder] | None = None,
+    own_tools: bool = False,
+) -> Starlette:
     """Build the gateway.
 
     Args:
@@ -45,6 +51,7 @@ def create_app(upstream: str, api_key: str, model: str, embedder: tuple[str, Emb
         api_key: what clients must send, and what the gateway sends on.
         model: the chat model's public name.
         embedder: name of the embedding model and its function (texts to vectors).
+        own_tools: the model server does tool calls itself: leave them to it.
     """
     client = httpx.AsyncClient(
         base_url=upstream,
@@ -61,11 +68,7 @@ def create_app(upstream: str, api_key: str, model: str, embedder: tuple[str, Emb
     async def chat(request: Request) -> Response:
         body = await _json(request)
         _check_model(body, model)
-        # llama.cpp ignores the name; a backend that serves several needs it.
-        is_tool_chat = bool(body.get("tools")) or any(
-            m.get("role") == "tool" or m.get("tool_calls") for m in body.get("messages", [])
-        )
-        if not is_tool_chat:
+        if own_tools or not _uses_tools(body):
             return await _forward(client, request, "/v1/chat/completions", body)
         sent = _with_tools(body)
         if body.get("stream"):
@@ -187,6 +190,13 @@ async def _relay(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 # --- tool calls --------------------------------------------------------------
+
+
+def _uses_tools(body: dict[str, Any]) -> bool:
+    messages = body.get("messages") or []
+    if not all(isinstance(message, dict) and "role" in message for message in messages):
+        raise ApiError(400, "messages must be a list of objects with a role.")
+    return bool(body.get("tools")) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
 
 
 def _with_tools(body: dict[str, Any]) -> dict[str, Any]:

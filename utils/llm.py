@@ -263,7 +263,7 @@ def _start(model: str, adapter: str | Path | None, parallel: int, context: int, 
         upstream = _start_llama_cpp(gguf, adapter, api_key, name, parallel, context, stops)
     else:
         upstream = _start_transformers(model, adapter, stops)
-    app = gateway.create_app(upstream, api_key, name, (models.EMBEDDING, embed))
+    app = gateway.create_app(upstream, api_key, name, (models.EMBEDDING, embed), own_tools=not gguf)
     _start_gateway(app, listening, stops)
     base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
     return Endpoint(base_url, api_key, name, local=True, _stop=stops)

@@ -1,0 +1,54 @@
+# The book's few commands; `make help` lists them.
+
+PYTHON      ?= python3             # any Python >= 3.11; it only makes .venv
+LOCK        ?= requirements.lock   # empty: the newest releases instead
+TORCH_INDEX ?=                     # another source of torch's CPU build for Linux
+RECIPE      ?=
+SEED        ?=
+
+FLAGSHIP := 02_rag/01_rag_from_scratch
+BOOK     := .venv/bin/python -m utils.book
+PYTEST   := .venv/bin/python -m pytest
+
+.PHONY: help run test test-offline lab setup doctor new-recipe update clean-notebooks lock set-repository
+
+help:  ## list these commands
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+setup:  ## create .venv from the lock and get the models; nothing if that is done
+	@$(PYTHON) utils/book/install.py --lock "$(strip $(LOCK))" --torch-index "$(strip $(TORCH_INDEX))"
+	@.venv/bin/python -m utils.models
+
+run: setup  ## execute a recipe and show its results [RECIPE=04_agents/01]
+	@$(BOOK) run $(or $(RECIPE),$(FLAGSHIP)) --show
+
+test: setup  ## run every recipe and every test, the network off [RECIPE=02_rag] [SEED=7]
+	@$(if $(RECIPE),true,$(PYTEST) -m network)
+	@$(BOOK) offline -- $(MAKE) --no-print-directory test-offline
+
+test-offline:
+	@status=0; \
+	$(BOOK) run $(RECIPE) $(if $(SEED),--seed $(SEED)) || status=1; \
+	$(PYTEST) -m "not network" || status=1; \
+	exit $$status
+
+lab: setup  ## open JupyterLab on the book
+	@.venv/bin/jupyter lab
+
+doctor:  ## print what a bug report needs
+	@$(firstword $(wildcard .venv/bin/python) $(PYTHON)) -m utils.book doctor
+
+new-recipe: setup  ## start a recipe: CHAPTER=02_rag AT=3 NAME=query_rewriting
+	@$(BOOK) new-recipe "$(CHAPTER)" "$(NAME)" $(if $(AT),--at $(AT))
+
+update: setup  ## execute recipes and write their outputs and figures into the book [RECIPE=...]
+	@$(BOOK) update $(RECIPE)
+
+clean-notebooks: setup  ## normalise the notebooks for committing
+	@$(BOOK) clean
+
+lock: setup  ## pin the dependencies of pyproject.toml anew [UPGRADE=1] [TORCH=2.13.0]
+	@$(BOOK) lock $(if $(UPGRADE),--upgrade) $(if $(TORCH),--torch $(TORCH))
+
+set-repository: setup  ## write the repository's address into badges and cells [URL=https://github.com/...]
+	@$(BOOK) set-repository $(URL)

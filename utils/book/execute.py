@@ -1,0 +1,218 @@
+"""`run`: execute recipes from a clean kernel with papermill, measure them, hold them to their budgets.
+
+Measured per notebook, and written to build/run.json:
+
+- cpu_seconds: user and system time of the kernel and all its descendants, ended ones included;
+- wall_seconds: from before the kernel starts until it is gone;
+- peak_mb: the larger of the biggest process's own high-water mark (getrusage) and the sum of the
+  resident memory of kernel and descendants, sampled twice a second (shared pages count in each).
+
+Two notebooks run side by side with one thread each: on two cores four equal notebooks took 68 s
+so, and 108 s one after the other with two threads.
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from . import BookError, discover
+from .discover import Recipe
+
+
+def add_parser(subparsers):
+    parser = subparsers.add_parser(
+        "run",
+        help="execute recipes from a clean kernel and measure them",
+        description=__doc__,
+        formatter_class=discover.RawHelp,
+    )
+    add_arguments(parser)
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="print the results of the recipe, and write a page of it",
+    )
+
+
+def add_arguments(parser):
+    """The options that `run` and `update` share."""
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="04_agents/01, a chapter (02_rag), or all"
+    )
+    parser.add_argument("--seed", type=int, help="run with another SEED")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set another name of the cell tagged `parameters`",
+    )
+    parser.add_argument(
+        "--jobs", type=int, help="notebooks side by side (default: two if several are to run)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="wall time after which a notebook is killed (default: four budgets, at least 180 s)",
+    )
+
+
+def main(args) -> int:
+    recipes = discover.resolve(args.recipe)
+    results = run(recipes, parameters_of(args), args.jobs, args.timeout)
+    if args.show:
+        for recipe in recipes:
+            show(recipe)
+    return int(any(result["problem"] for result in results.values()))
+
+
+def parameters_of(args) -> dict:
+    """What `--seed` and `-p` ask for; values are read as Python literals, else as text."""
+
+    def literal(text):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+
+    seed = {} if args.seed is None else {"SEED": args.seed}
+    return seed | {name: literal(value) for name, value in args.parameters}
+
+
+def run(recipes: list[Recipe], parameters=None, jobs=None, timeout=None) -> dict[str, dict]:
+    """Execute the recipes, longest first; returns their results by name, and adds them to run.json."""
+    check_parameters(recipes, parameters or {})
+    cores = os.cpu_count() or 1
+    jobs = jobs or min(2, cores, len(recipes))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(1 if jobs > 1 else cores)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "IPYTHONDIR": str(discover.ROOT / "build" / "ipython"),  # not the user's start-up files
+    }
+
+    def one(recipe):
+        return recipe.name, execute(recipe, parameters or {}, timeout, environment)
+
+    longest_first = sorted(recipes, key=lambda recipe: -recipe.meta.get("cpu_seconds", 0))
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        results = dict(pool.map(one, longest_first))
+    finally:  # Ctrl-C does not wait: see __main__.py
+        pool.shutdown(wait=False, cancel_futures=True)
+    path = discover.ROOT / "build" / "run.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(dict(sorted((known | results).items())), indent=1) + "\n")
+    print(summary(results), flush=True)
+    return results
+
+
+def execute(recipe: Recipe, parameters: dict, timeout: float | None, environment: dict) -> dict:
+    """Run one recipe in a process of its own (see job.py), saying which cell it is in."""
+    budget = recipe.meta.get("cpu_seconds")
+    result = {
+        "parameters": parameters,
+        "cells": len(discover.code_cells(recipe.raw)),
+        "claims": len(discover.asserts(recipe.raw)),
+        "budget": budget,
+        **dict.fromkeys(("cpu_seconds", "wall_seconds", "peak_mb")),
+    }
+    recipe.executed.parent.mkdir(parents=True, exist_ok=True)
+    recipe.executed.unlink(missing_ok=True)
+    spec = {
+        "notebook": str(recipe.path),
+        "output": str(recipe.executed),
+        "cwd": str(recipe.path.parent),
+        "parameters": parameters,
+        "limit": timeout or max(180, 4 * (budget or 0)),
+    }
+    command = [sys.executable, "-m", "utils.book.job", json.dumps(spec)]
+    log, started = recipe.executed.with_suffix(".log"), time.monotonic()
+
+    def say(text):
+        print(f"{time.monotonic() - started:5.0f} s  {recipe.name}  {text}", flush=True)
+
+    say("starting a kernel")
+    with log.open("w") as noise:
+        job = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            text=True,
+            start_new_session=True,
+        )
+        for line in job.stdout:
+            event = json.loads(line)
+            if "k" in event:
+                say("cell {k}/{n}  {line:.60}".format(**event))
+            else:
+                result |= event
+    if code := job.wait():
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        result["problem"] = f"the runner ended with code {code}; the end of {log}:\n{tail}"
+    elif not result["problem"] and budget is None:
+        result["problem"] = "metadata.cookbook.cpu_seconds, its budget, is missing"
+    elif not result["problem"] and result["cpu_seconds"] > budget:
+        result["problem"] = f"took {result['cpu_seconds']:.1f} CPU-seconds; its budget is {budget}"
+    say(verdict(result))
+    return result
+
+
+def verdict(result: dict) -> str:
+    return "FAIL" if result["problem"] else "pass"
+
+
+def check_parameters(recipes: list[Recipe], parameters: dict) -> None:
+    """papermill only logs a name that the notebook does not have; here it is an error."""
+    if parameters:
+        from papermill import inspect_notebook
+
+        for recipe in recipes:
+            names = set(inspect_notebook(recipe.path))
+            if unknown := sorted(set(parameters) - names):
+                raise BookError(
+                    f"{recipe.name} has no parameter {', '.join(unknown)}; "
+                    f"it has {', '.join(sorted(names)) or 'none'}"
+                )
+
+
+def summary(results: dict[str, dict]) -> str:
+    """The problems in full, then one table."""
+    width = max(map(len, results))
+    lines = [f"\nFAIL {name}: {r['problem']}" for name, r in results.items() if r["problem"]]
+    heads = ("cells", "claims", "CPU s", "wall s", "peak MB")
+    keys = ("cells", "claims", "cpu_seconds", "wall_seconds", "peak_mb")
+    lines.append(f"\n{'recipe':{width}}" + "".join(f"{head:>9}" for head in heads))
+    for name, result in sorted(results.items()):
+        figures = ("-" if result[key] is None else f"{result[key]:,.0f}" for key in keys)
+        lines.append(
+            f"{name:{width}}" + "".join(f"{f:>9}" for f in figures) + f"  {verdict(result)}"
+        )
+    return "\n".join(lines)
+
+
+def show(recipe: Recipe) -> None:
+    """Print the cell tagged `results` (else `claims`) of the executed copy, and make an HTML page of it."""
+    if not recipe.executed.exists():
+        return
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    nb = nbformat.read(recipe.executed, as_version=4)
+    for cell in discover.tagged(nb, "results") or discover.tagged(nb, "claims"):
+        print(f"\n{recipe.number} {recipe.title}\n\n{discover.output_text(cell).strip()}")
+    html, _ = HTMLExporter().from_notebook_node(nb)
+    # Only MathJax and Mermaid stay: without a network the page then shows their source, and all the rest.
+    html = re.sub(r'<script src="[^"]*require[^"]*"></script>', "", html)
+    page = recipe.executed.with_suffix(".html")
+    page.write_text(html, encoding="utf-8")
+    print(f"\nexecuted notebook: {recipe.executed}\npage to read:      {page}")

@@ -1,0 +1,65 @@
+"""`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`.
+
+Everything in it comes from the notebooks: title, metadata, and what the claims cell printed after
+`Measured:`.
+"""
+
+import re
+from itertools import groupby
+
+from . import BookError, discover, frontmatter
+from .discover import Recipe
+
+BLOCK = re.compile(r"(<!-- recipes -->\n).*?(<!-- /recipes -->)", re.DOTALL)
+
+
+def add_parser(subparsers):
+    parser = subparsers.add_parser(
+        "table",
+        help="write the README's table of recipes",
+        description=__doc__,
+        formatter_class=discover.RawHelp,
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if the table is out of step"
+    )
+
+
+def main(args) -> int:
+    path = discover.ROOT / "README.md"
+    present = path.read_text(encoding="utf-8")
+    if not BLOCK.search(present):
+        raise BookError(
+            f"{path} has no place for the table: the lines <!-- recipes --> and <!-- /recipes -->"
+        )
+    text = BLOCK.sub(lambda match: f"{match[1]}{tables()}{match[2]}", present)
+    if text == present:
+        return 0
+    if args.check:
+        print("the README's table is not what the notebooks say: python -m utils.book table")
+        return 1
+    path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def tables() -> str:
+    """One table per chapter."""
+    parts = []
+    for chapter, group in groupby(discover.recipes(), key=lambda recipe: recipe.chapter):
+        number, _, key = chapter.partition("_")
+        title = discover.CHAPTERS.get(key, key.replace("_", " ").capitalize())
+        rows = "".join(row(recipe) for recipe in group)
+        parts.append(f"\n### {int(number)}. {title}\n\n| Recipe | You learn | Measured | CPU time |\n"
+                     f"|---|---|---|---|\n{rows}\n")  # fmt: skip
+    return "".join(parts).lstrip("\n")
+
+
+def row(recipe: Recipe) -> str:
+    """One recipe's line."""
+    columns = (
+        f"[{recipe.number} {recipe.title}]({recipe.name}.ipynb)",
+        recipe.meta.get("learn", ""),
+        discover.measured(recipe.raw),
+        frontmatter.seconds(recipe.meta.get("measured", {})),
+    )
+    return "| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |\n"

@@ -1,5 +1,6 @@
 """`run`, `compare` and `offline`: on small notebooks written here, which the real recipes share nothing with."""
 
+import errno
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ def runs(module_book):
     module_book.write("03_bad/03_crashes", [head, code("import os\nos._exit(3)")])
     module_book.write("03_bad/04_leaves", [head, code(leave)])
     module_book.write("03_bad/05_no_kernel", [head, code("1")], kernel="no-such-kernel")
+    module_book.write("03_bad/06_exits", [head, code("raise SystemExit"), code("1")])
     return execute.run(discover.recipes())
 
 
@@ -56,13 +58,14 @@ def test_run_measures(runs):
         ("02_over_budget", "its budget is 0.1"),
         ("03_crashes", "the kernel died in cell 1"),
         ("04_leaves", "left processes behind (now killed): sleep 4321"),
+        ("06_exits", "cell 1 ended the notebook before its last cell"),
         ("05_no_kernel", "no Jupyter kernel called 'no-such-kernel'"),
     ],
 )
 def test_run_fails_with_the_reason(runs, name, message):
     assert message in runs[f"03_bad/{name}"]["problem"]
     table = execute.summary(runs)
-    assert message in table and f"{name} " in table and table.count("FAIL 03_bad") == 5
+    assert message in table and f"{name} " in table and table.count("FAIL 03_bad") == 6
 
 
 def test_run_shows_the_failing_cell_and_traceback(runs):
@@ -149,6 +152,7 @@ def test_show_update_and_compare(book):
 
     def forge(nb):
         nb.cells[7].outputs[0].text = "Measured: 6 words.\n"
+        nb.metadata.cookbook.quick = False
 
     edit(recipe, forge)
     forged = call(*BOOK, "compare", "02_rag")
@@ -229,7 +233,7 @@ def test_offline_by_guard():
     done = call(*BOOK, "offline", "--guard", "--", sys.executable, "-c", nested)
     assert done.returncode == 0, done.stderr
     assert "offline: a guard" in done.stderr and "loopback works" in done.stdout
-    assert done.stdout.count("refused: [Errno 101] offline: ") == 3
+    assert done.stdout.count(f"refused: [Errno {errno.ENETUNREACH}] offline: ") == 3
 
 
 def test_offline_without_such_a_command(capsys):

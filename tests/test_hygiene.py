@@ -73,9 +73,11 @@ BAD = [
     (shows("noise", "stderr"), "check_outputs", "shows stderr"),
     (shows("x.py:1: FutureWarning: gone soon"), "check_outputs", "'FutureWarning:'"),
     (shows("Map: 100%|██████| 8/8 [00:00, 99.1it/s]"), "check_outputs", "progress bar"),
+    (shows("8/8 [00:01, 1.2s/it]"), "check_outputs", "progress bar"),
     (shows("1/2\r2/2"), "check_outputs", "progress bar"),
     (shows("saved to /home/me/model"), "check_private", "machine path: /home/"),
-    (shows("see /tmp/ipykernel_1/2.py"), "check_private", "machine path: /tmp/"),
+    (shows("see /tmp/ipykernel_1/2.py"), "check_private", "machine path: /tmp"),
+    (shows("/tmp"), "check_private", "machine path: /tmp"),
     (says("path = '/Users/me/x'"), "check_private", "machine path: /Users/"),
     (says(r"path = 'C:\\data'"), "check_private", "machine path: C:"),
     (says("key = 'sk-" + "a1" * 20 + "'"), "check_private", "secret: sk-a1"),
@@ -163,7 +165,8 @@ GOOD = [
             "[a](../pyproject.toml), [b](https://x.org/home/y), [c](#top), `[d](gone)`, [e](mailto:a@b)"
         )
     ),
-    shows("50 % of the warnings, see https://x.org/tmp/file and (1, 5) | it/s"),
+    shows("50 % of the warnings, see https://x.org/tmp/file or ~/work/x | it/s ███"),
+    says("lengths = [1]\nfrom IPython.display import Image"),
     claims(
         "score = WORDS\nassert 0 < score < 9, 'range'\nassert all(n > 0 for n in lengths), 'positive'"
     ),

@@ -156,13 +156,16 @@ def execute(recipe: Recipe, parameters: dict, timeout: float | None, environment
                 say("cell {k}/{n}  {line:.60}".format(**event))
             else:
                 result |= event
-    if code := job.wait():
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        result["problem"] = f"the runner ended with code {code}; the end of {log}:\n{tail}"
-    elif not result["problem"] and budget is None:
-        result["problem"] = "metadata.cookbook.cpu_seconds, its budget, is missing"
-    elif not result["problem"] and result["cpu_seconds"] > budget:
-        result["problem"] = f"took {result['cpu_seconds']:.1f} CPU-seconds; its budget is {budget}"
+    code = job.wait()
+    problem = result.get("problem", f"the runner ended with code {code}")
+    if code or problem.startswith("the kernel died"):
+        tail = log.read_text(errors="replace").splitlines()[-20:]
+        problem = "\n".join([problem, f"--- the end of {log}", *tail])
+    elif not problem and budget is None:
+        problem = "metadata.cookbook.cpu_seconds, its budget, is missing"
+    elif not problem and result["cpu_seconds"] > budget:
+        problem = f"took {result['cpu_seconds']:.1f} CPU-seconds; its budget is {budget}"
+    result["problem"] = problem
     say(verdict(result))
     return result
 

@@ -14,14 +14,15 @@ from .discover import Recipe, asserts, code_cells, tagged
 MAX_BYTES = 1_000_000
 MAX_LINES, MAX_RECIPE_LINES = 40, 60
 MIN_WORDS = 500
-DEBRIS = re.compile(r"\b\w*Warning:|\bit/s\]|\d%\|[█▏▎▍▌▋▊▉ ]|\r")
+DEBRIS = re.compile(r"\b\w*Warning:|(?:it/s|s/it)\]|\d%\||\r")
 MACHINE_PATH = re.compile(
-    r"(?<![\w.:/-])/(?:home|root|tmp|Users|private|work|var/folders)/|\b[A-Z]:\\+\w"
+    r"(?<![\w.:/~-])/(?:(?:home|Users|private|work|var/folders)/|(?:root|tmp)\b)|\b[A-Z]:\\+\w"
 )
 SECRET = re.compile(
     r"\bsk-[\w-]{20,}|\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}|\bAKIA[0-9A-Z]{16}"
     r"|\bAIza[\w-]{30,}|\bxox[abpr]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY|\bBearer [\w.-]{30,}"
 )
+THERE_ANYWAY = sys.stdlib_module_names | {"utils", "IPython", "google"}  # google.colab, on Colab
 DEPRECATED = {  # what must not be used -> what to use
     r"langchain\.(retrievers|chains|vectorstores|llms|text_splitter|document_loaders|schema|prompts|memory|hub)":
         "its package in LangChain 1.x (langchain_text_splitters, langchain_chroma, langchain_core ...)",
@@ -161,15 +162,12 @@ def check_current(nb, recipe: Recipe) -> Iterator[str]:
 def check_imports(nb, recipe: Recipe) -> Iterator[str]:
     """Every import is declared in pyproject.toml, for all or for the chapter."""
     declared = declared_distributions(recipe.extra)
-    for name in sorted({dotted.partition(".")[0] for dotted in imported(ast.parse(code(nb)))}):
-        local = (recipe.path.parent / name).is_dir() or name == "utils"
-        if (
-            name in sys.stdlib_module_names or local or name == "google"
-        ):  # google.colab: the bootstrap asks for it
-            continue
-        providers = {canonical(found) for found in distributions().get(name, [])}
-        if not providers & declared:
-            yield f"{name} ({' or '.join(sorted(providers)) or 'not installed'}) is not declared for {recipe.chapter}"
+    names = {dotted.partition(".")[0] for dotted in imported(ast.parse(code(nb)))}
+    own = {path.stem for path in recipe.path.parent.iterdir()}  # such as 05_deployment/service
+    for name in sorted(names - own - THERE_ANYWAY):
+        found = sorted(map(canonical, distributions().get(name, [])))
+        if not declared.intersection(found):
+            yield f"{name} ({' or '.join(found) or 'not installed'}) is not declared for {recipe.chapter}"
 
 
 def check_links(nb, recipe: Recipe) -> Iterator[str]:

@@ -107,7 +107,7 @@ def execute(spec: dict, emit, at: dict) -> str:
 
     papermill_engines.register("book", Reporting)
     try:
-        execute_notebook(
+        nb = execute_notebook(
             spec["notebook"],
             spec["output"],
             parameters=spec["parameters"],
@@ -130,10 +130,16 @@ def execute(spec: dict, emit, at: dict) -> str:
     except RuntimeError as error:  # nbclient's DeadKernelError, or a kernel that never became ready
         where = f"in cell {at['k']}" if at["k"] else "before the first cell"
         return f"the kernel died {where} (out of memory, or a crash in native code): {error}"
+    cells = [cell for cell in nb.cells if cell.cell_type == "code" and cell.source.strip()]
+    if cells and cells[-1].execution_count is None:  # to papermill sys.exit() is a success
+        return f"cell {at['k']} ended the notebook before its last cell"
     return ""
 
 
 def main():
+    # nbformat imports jsonschema, which here would compile a grammar of IRIs: a second, for a format
+    # that notebooks do not use.
+    sys.modules["rfc3987_syntax"] = None
     spec, at = json.loads(sys.argv[1]), {"k": 0}
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what kernels and libraries print must not mix with the events

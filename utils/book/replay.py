@@ -46,8 +46,9 @@ def nbval(recipes: list[discover.Recipe], *options) -> int:
     """pytest's exit code; no plugins but nbval and this one, some of which take seconds to load."""
     sanitize = Path(__file__).parents[2] / "tests" / "nbval_sanitize.cfg"
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-c", os.devnull]
-    command += ["--rootdir", discover.ROOT, "-p", "no:cacheprovider", "-p", "nbval.plugin"]
-    command += ["-p", "utils.book.replay", "--nbval", "--nbval-current-env"]
+    command += ["--rootdir", discover.ROOT, "-p", "no:cacheprovider", "-p", "utils.book.replay"]
+    command += ["-p", "nbval.plugin", "-W", "ignore:Module already imported"]
+    command += ["--nbval", "--nbval-current-env"]
     command += ["--nbval-sanitize-with", sanitize, *options, *(recipe.path for recipe in recipes)]
     return subprocess.call(command, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
 

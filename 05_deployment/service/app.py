@@ -1,0 +1,146 @@
+"""The service put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated
+
+import openai
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from .auth import KeyRing
+from .errors import CHAT_ERRORS, UPSTREAM_ERRORS, ApiError, from_upstream, install, problem
+from .limits import BodyLimit, Gate, RateLimit
+from .logs import RequestLog
+from .schemas import ChatAnswer, ChatRequest, KeyUsage, Status, StreamEnd
+from .settings import Settings
+from .stream import EVENT_STREAM, SSE_HEADERS, HeldStream, Tally, events
+from .upstream import ChatModel, stop_when_client_leaves
+from .usage import Meter
+
+
+class Service:
+    """What the requests of one process share."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.keys = KeyRing(settings.api_keys)
+        self.rates = RateLimit(settings.rate_limit_storage, settings.api_keys)
+        self.gate = Gate(settings.max_concurrency, settings.max_queue, settings.queue_timeout_s)
+        self.model = ChatModel(settings)
+        self.meter = Meter(settings.usd_per_million_prompt_tokens, settings.usd_per_million_completion_tokens)
+
+
+def shared(request: Request) -> Service:
+    return request.app.state.service
+
+
+Shared = Annotated[Service, Depends(shared)]
+
+
+def authenticated(request: Request, service: Shared, sent: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> str:
+    key_id = service.keys.key_id(sent.credentials)
+    if key_id is None:
+        raise ApiError(401, "unknown_key", "This key is not known here.", headers={"WWW-Authenticate": "Bearer"})
+    request.state.log["key_id"] = key_id
+    return key_id
+
+
+KeyId = Annotated[str, Depends(authenticated)]
+
+
+async def within_rate(service: Shared, key_id: KeyId) -> None:
+    await service.rates.hit(key_id)
+
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/chat",
+    response_model=ChatAnswer,
+    responses={200: {"content": {"text/event-stream": EVENT_STREAM}}, **CHAT_ERRORS},
+    dependencies=[Depends(within_rate)],
+)
+async def chat(ask: ChatRequest, request: Request, service: Shared, key_id: KeyId):
+    """One answer; with `stream: true` as server-sent events (`token`..., then `done` or `error`)."""
+    settings, log = service.settings, request.state.log
+    log.update(model=settings.openai_model, stream=ask.stream)
+    if sum(len(message.content) for message in ask.messages) > settings.max_prompt_chars:
+        raise ApiError(413, "prompt_too_long", f"All messages together may have {settings.max_prompt_chars} characters.")
+
+    async with stop_when_client_leaves(request), AsyncExitStack() as held:
+        log["queue_ms"] = round(1000 * await held.enter_async_context(service.gate.slot()), 1)
+        deadline = asyncio.get_running_loop().time() + settings.request_timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                answer, log["retries"] = await service.model.create(ask)
+        except UPSTREAM_ERRORS as error:
+            raise from_upstream(error, log) from error
+        if ask.stream:
+            tally = Tally()
+            await held.enter_async_context(answer)
+            held.callback(end_of_stream, service, key_id, tally, log)
+            content = events(
+                answer,
+                tally,
+                deadline,
+                done=lambda: StreamEnd(finish_reason=tally.finish_reason, usage=service.meter.price(*tally.tokens)),
+                failed=lambda error: problem(request, from_upstream(error, log)),
+            )
+            return HeldStream(content, held.pop_all(), media_type="text/event-stream", headers=SSE_HEADERS)
+
+    usage = service.meter.add(key_id, answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    log.update(usage.model_dump())
+    choice = answer.choices[0]
+    return ChatAnswer(request_id=log["request_id"], model=answer.model, content=choice.message.content or "",
+                      finish_reason=choice.finish_reason, usage=usage)
+
+
+def end_of_stream(service: Service, key_id: str, tally: Tally, log: dict) -> None:
+    """However it ended: what was written was paid for, so it is counted."""
+    usage = service.meter.add(key_id, *tally.tokens)
+    log.update(usage.model_dump(), usage_estimated=tally.estimated)
+    if tally.finish_reason is None:
+        log.setdefault("code", "client_left")
+
+
+@router.get("/v1/usage", responses={401: CHAT_ERRORS[401]})
+async def usage(service: Shared, key_id: KeyId) -> KeyUsage:
+    """What this key has used since the process started."""
+    return service.meter.total(key_id)
+
+
+@router.get("/healthz")
+async def healthz() -> Status:
+    """The process lives. Fails only when it should be restarted, so it must not ask the model's server."""
+    return Status()
+
+
+@router.get("/readyz", responses={503: CHAT_ERRORS[503]})
+async def readyz(service: Shared) -> Status:
+    """Requests may be sent here: the model's server answers."""
+    try:
+        await service.model.ping()
+    except openai.APIError:
+        raise ApiError(503, "not_ready", "The model's server does not answer.", retry_after=1) from None
+    return Status()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; nothing is shared between two of them."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service.model.client:
+            yield
+
+    app = FastAPI(title="Chat service", version="1", lifespan=lifespan)
+    app.state.service = service
+    install(app)
+    app.include_router(router)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestLog)  # the last one added is the outermost
+    return app

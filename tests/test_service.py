@@ -23,7 +23,8 @@ import httpx2
 import pytest
 import schemathesis
 import uvicorn
-from hypothesis import HealthCheck, settings as hypothesis_settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -66,9 +67,14 @@ class Upstream:
         self.most_at_once = max(self.most_at_once, self.at_once)
         if self.statuses and (status := self.statuses.pop(0)) != 200:
             self.at_once -= 1
-            return JSONResponse({"error": {"message": "upstream says: a very private question"}}, status)
-        return StreamingResponse(self.pieces(body), media_type="text/event-stream" if body.get("stream") else "application/json",
-                                 headers={} if self.raw is None else dict(self.raw.headers))
+            return JSONResponse(
+                {"error": {"message": "upstream says: a very private question"}}, status
+            )
+        return StreamingResponse(
+            self.pieces(body),
+            media_type="text/event-stream" if body.get("stream") else "application/json",
+            headers={} if self.raw is None else dict(self.raw.headers),
+        )
 
     async def pieces(self, body: dict):
         complete = False
@@ -84,16 +90,28 @@ class Upstream:
                     if i == self.break_after:
                         raise ConnectionError("on purpose")
                     await asyncio.sleep(self.pause)
-                    yield self.event(choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}])
+                    yield self.event(
+                        choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]
+                    )
                 yield self.event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
                 if body.get("stream_options") == {"include_usage": True}:
-                    yield self.event(choices=[], usage={"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14})
+                    yield self.event(
+                        choices=[],
+                        usage={"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14},
+                    )
                 yield b"data: [DONE]\n\n"
             else:
                 message = {"role": "assistant", "content": "".join(WORDS)}
-                yield json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "stub",
-                                  "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                                  "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}}).encode()
+                yield json.dumps(
+                    {
+                        "id": "x",
+                        "object": "chat.completion",
+                        "created": 0,
+                        "model": "stub",
+                        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                        "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14},
+                    }
+                ).encode()
             complete = True
         finally:
             self.at_once -= 1
@@ -101,14 +119,24 @@ class Upstream:
 
     @staticmethod
     def event(**fields) -> bytes:
-        chunk = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "stub"} | fields
+        chunk = {
+            "id": "x",
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": "stub",
+        } | fields
         return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
     def app(self) -> Starlette:
         async def models(request: Request) -> Response:
             return JSONResponse({"object": "list", "data": []})
 
-        return Starlette(routes=[Route("/v1/chat/completions", self.chat, methods=["POST"]), Route("/v1/models", models)])
+        return Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/models", models),
+            ]
+        )
 
 
 def free_port() -> int:
@@ -121,7 +149,9 @@ def free_port() -> int:
 def served(app, port: int | None = None) -> Iterator[str]:
     """The app behind uvicorn in a thread; yields its address."""
     port = port or free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -140,7 +170,9 @@ def make_settings(upstream: str, **changes) -> Settings:
         openai_base_url=f"{upstream}/v1",
         openai_api_key="upstream-secret",
         openai_model="stub",
-        api_keys={key_id: {"secret": secret, "rate_limit": rate} for key_id, secret in KEYS.items()},
+        api_keys={
+            key_id: {"secret": secret, "rate_limit": rate} for key_id, secret in KEYS.items()
+        },
         request_timeout_s=5,
         max_retries=0,
         usd_per_million_prompt_tokens=100,
@@ -174,7 +206,9 @@ def start(upstream, upstream_at):
         def start(upstream_url: str = upstream_at[1], **changes) -> httpx2.Client:
             app = create_app(make_settings(upstream_url, **changes))
             url = stack.enter_context(served(app))
-            client = stack.enter_context(httpx2.Client(base_url=url, headers=bearer("web"), timeout=10))
+            client = stack.enter_context(
+                httpx2.Client(base_url=url, headers=bearer("web"), timeout=10)
+            )
             client.service = app.state.service
             return client
 
@@ -217,7 +251,11 @@ def test_answer_its_cost_and_its_log_line(start):
         answer = client.post("/v1/chat", json=ASK).json()
         wait_until(lambda: logs)
     assert answer["content"] == "to be or not"
-    assert answer["usage"] == {"prompt_tokens": 10, "completion_tokens": 4, "cost_usd": 10 * 100e-6 + 4 * 1000e-6}
+    assert answer["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 4,
+        "cost_usd": 10 * 100e-6 + 4 * 1000e-6,
+    }
     (line,) = logs
     assert line["request_id"] == answer["request_id"]
     assert line["key_id"] == "web"
@@ -233,7 +271,9 @@ def test_logs_hold_neither_keys_nor_text(start, upstream):
         for _ in range(3):
             client.post("/v1/chat", json=ASK)
         client.post("/v1/chat", json={"messages": "a very private question"})
-        client.post("/v1/chat", json=ASK, headers={"Authorization": "Bearer a very private question"})
+        client.post(
+            "/v1/chat", json=ASK, headers={"Authorization": "Bearer a very private question"}
+        )
         wait_until(lambda: len(logs) == 5)
     text = json.dumps(logs)
     for secret in ("private", "to be", "upstream-secret", *KEYS.values()):
@@ -251,14 +291,19 @@ def test_usage_is_kept_per_key(start):
     client = start()
     for key_id in ("web", "web", "batch"):
         client.post("/v1/chat", json=ASK, headers=bearer(key_id))
-    web, batch = (client.get("/v1/usage", headers=bearer(key_id)).json() for key_id in ("web", "batch"))
+    web, batch = (
+        client.get("/v1/usage", headers=bearer(key_id)).json() for key_id in ("web", "batch")
+    )
     assert (web["requests"], web["prompt_tokens"], web["completion_tokens"]) == (2, 20, 8)
     assert (batch["requests"], batch["cost_usd"]) == (1, 0.005)
 
 
 def test_request_id_is_kept_if_sane_and_replaced_if_not(start):
     client = start()
-    assert client.get("/healthz", headers={"X-Request-ID": "from-the-proxy-1"}).headers["x-request-id"] == "from-the-proxy-1"
+    assert (
+        client.get("/healthz", headers={"X-Request-ID": "from-the-proxy-1"}).headers["x-request-id"]
+        == "from-the-proxy-1"
+    )
     for bad in ("short", "x" * 65, "line break {}"):
         assert client.get("/healthz", headers={"X-Request-ID": bad}).headers["x-request-id"] != bad
 
@@ -266,12 +311,26 @@ def test_request_id_is_kept_if_sane_and_replaced_if_not(start):
 # --- who may call, and how often ----------------------------------------------
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {KEYS['web']}", f"Bearer {KEYS['web']}x", "Bearer \xff"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Basic {KEYS['web']}",
+        f"Bearer {KEYS['web']}x",
+        "Bearer \xff",
+    ],
+)
 def test_without_a_good_key_nothing_reaches_the_model(start, upstream, header):
     client = start()
     del client.headers["Authorization"]
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
-    for response in (client.post("/v1/chat", json=ASK, headers=headers), client.get("/v1/usage", headers=headers)):
+    for response in (
+        client.post("/v1/chat", json=ASK, headers=headers),
+        client.get("/v1/usage", headers=headers),
+    ):
         assert response.status_code == 401
         assert response.headers["www-authenticate"] == "Bearer"
         assert response.headers["content-type"] == "application/problem+json"
@@ -286,7 +345,9 @@ def test_rate_limit_counts_each_key_alone_and_ends(start, upstream):
     assert codes == [200, 200] and upstream.calls == 2
     assert client.post("/v1/chat", json=ASK, headers=bearer("batch")).status_code == 200
     assert 1 <= int(refused.headers["retry-after"]) <= 2
-    time.sleep(int(refused.headers["retry-after"]) + 0.05)  # honest: after as long as it said, it works again
+    time.sleep(
+        int(refused.headers["retry-after"]) + 0.05
+    )  # honest: after as long as it said, it works again
     assert client.post("/v1/chat", json=ASK).status_code == 200
 
 
@@ -311,7 +372,9 @@ def messages(n: int, size: int = 1) -> dict:
     ids=lambda body: json.dumps(body)[:60],
 )  # fmt: skip
 def test_what_does_not_match_the_schema_is_422(start, upstream, body):
-    response = start().post("/v1/chat", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    response = start().post(
+        "/v1/chat", content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
     assert check_problem(response, 422, "invalid_request")["errors"]
     assert upstream.calls == 0
 
@@ -334,7 +397,11 @@ def test_too_long_is_413(start, upstream):
     assert client.post("/v1/chat", json=messages(2, 4000)).status_code == 200
     check_problem(client.post("/v1/chat", json=messages(2, 4001)), 413, "prompt_too_long")
     check_problem(client.post("/v1/chat", json=messages(9, 8000)), 413, "body_too_large")
-    chunked = client.post("/v1/chat", content=(b" " * 4096 for _ in range(17)), headers={"Content-Type": "application/json"})
+    chunked = client.post(
+        "/v1/chat",
+        content=(b" " * 4096 for _ in range(17)),
+        headers={"Content-Type": "application/json"},
+    )
     check_problem(chunked, 413, "body_too_large")  # no Content-Length to look at
     assert upstream.calls == 1
 
@@ -396,7 +463,9 @@ def test_a_late_model_is_504_at_the_deadline_and_not_asked_again(start, upstream
     response = client.post("/v1/chat", json=ASK | {"stream": stream})
     took = time.monotonic() - started
     if stream:
-        assert [(name, data["code"]) for name, data in events(response)] == [("error", "upstream_timeout")]
+        assert [(name, data["code"]) for name, data in events(response)] == [
+            ("error", "upstream_timeout")
+        ]
     else:
         check_problem(response, 504, "upstream_timeout")
     assert 0.4 <= took < 1.5
@@ -426,7 +495,9 @@ def test_our_own_bug_is_500_with_an_id_and_frees_its_slot(start, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(client.service.model, "create", broken)
         check_problem(client.post("/v1/chat", json=ASK), 500, "internal_error")
-    fresh = httpx2.post(client.base_url.join("/v1/chat"), json=ASK, headers=bearer("web"))  # uvicorn closes the old connection
+    fresh = httpx2.post(
+        client.base_url.join("/v1/chat"), json=ASK, headers=bearer("web")
+    )  # uvicorn closes the old connection
     assert fresh.status_code == 200
 
 
@@ -439,7 +510,10 @@ def test_stream_is_tokens_then_done(start):
         response = client.post("/v1/chat", json=ASK | {"stream": True})
         wait_until(lambda: logs)
     assert response.headers["content-type"].startswith("text/event-stream")
-    assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == (
+        "no-cache",
+        "no",
+    )
     *tokens, (last, end) = events(response)
     assert [data["text"] for name, data in tokens if name == "token"] == WORDS
     assert last == "done" and end["finish_reason"] == "stop"
@@ -454,7 +528,9 @@ def test_stream_pieces_come_as_they_are_written(start, upstream):
     assert times[3] - times[0] > 0.3
 
 
-@pytest.mark.parametrize(("fault", "code"), [("stop_after", "upstream_error"), ("break_after", "upstream_unreachable")])
+@pytest.mark.parametrize(
+    ("fault", "code"), [("stop_after", "upstream_error"), ("break_after", "upstream_unreachable")]
+)
 def test_stream_whose_upstream_dies_half_way_ends_with_an_error_event(start, upstream, fault, code):
     setattr(upstream, fault, 2)
     client = start()
@@ -464,7 +540,11 @@ def test_stream_whose_upstream_dies_half_way_ends_with_an_error_event(start, ups
     assert [name for name, _ in events(response)] == ["token", "token", "error"]
     problem = events(response)[-1][1]
     assert (problem["code"], problem["request_id"]) == (code, response.headers["x-request-id"])
-    assert (logs[0]["code"], logs[0]["completion_tokens"], logs[0]["usage_estimated"]) == (code, 2, True)
+    assert (logs[0]["code"], logs[0]["completion_tokens"], logs[0]["usage_estimated"]) == (
+        code,
+        2,
+        True,
+    )
 
 
 def test_client_that_leaves_a_stream_stops_the_model_and_frees_the_slot(start, upstream):
@@ -551,7 +631,11 @@ def test_process_logs_json_and_finishes_its_streams_on_sigterm(upstream, upstrea
     upstream.pause = 0.3
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "service"], cwd=FOLDER, env=environment(upstream_at[1], SERVICE_PORT=str(port)), text=True, stdout=subprocess.PIPE
+        [sys.executable, "-m", "service"],
+        cwd=FOLDER,
+        env=environment(upstream_at[1], SERVICE_PORT=str(port)),
+        text=True,
+        stdout=subprocess.PIPE,
     )
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=bearer("web")) as client:
@@ -580,7 +664,9 @@ def test_process_logs_json_and_finishes_its_streams_on_sigterm(upstream, upstrea
      ("SERVICE_API_KEYS", '{"web": {"secret": "hush-hush-hush-hush", "rate_limit": "often"}}'),
      ("SERVICE_MAX_CONCURRENCY", "0"), ("OPENAI_MODEL", None)],
 )  # fmt: skip
-def test_wrong_settings_stop_the_start_with_one_line_and_no_secret(monkeypatch, tmp_path, name, value):
+def test_wrong_settings_stop_the_start_with_one_line_and_no_secret(
+    monkeypatch, tmp_path, name, value
+):
     monkeypatch.chdir(tmp_path)
     for variable, good in environment("http://127.0.0.1:1").items():
         monkeypatch.setenv(variable, good)
@@ -601,14 +687,23 @@ def test_fault_proxy_passes_on_delays_and_counts(upstream, upstream_at):
         proxy.post("/faults", json={"delay_s": 2})
         with pytest.raises(httpx2.ReadTimeout):
             proxy.post("/v1/chat/completions", json={}, timeout=0.2)
-        wait_until(lambda: proxy.get("/faults").json() == {"calls": 4, "finished": 2, "refused": 1, "abandoned": 1, "events": 5})
+        wait_until(
+            lambda: (
+                proxy.get("/faults").json()
+                == {"calls": 4, "finished": 2, "refused": 1, "abandoned": 1, "events": 5}
+            )
+        )
 
 
 # --- what the OpenAPI document says, fuzzed ------------------------------------------------
 
 
-fuzzed_app = create_app(make_settings("http://127.0.0.1:1"))  # its upstream is set when the tests run
-api = schemathesis.openapi.from_asgi("/openapi.json", fuzzed_app, config=schemathesis.Config.from_dict({"seed": 0}))
+fuzzed_app = create_app(
+    make_settings("http://127.0.0.1:1")
+)  # its upstream is set when the tests run
+api = schemathesis.openapi.from_asgi(
+    "/openapi.json", fuzzed_app, config=schemathesis.Config.from_dict({"seed": 0})
+)
 
 
 @pytest.fixture(scope="module")
@@ -618,7 +713,13 @@ def fuzzed_service(upstream_at):
 
 
 @api.parametrize()
-@hypothesis_settings(max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 def test_openapi_fuzzed(case, fuzzed_service):
     """All of schemathesis' checks: no 5xx, documented statuses and media types, bodies as in the schema, keys wanted, bad input refused."""
     case.call_and_validate(headers=bearer("web"))

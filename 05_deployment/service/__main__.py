@@ -15,7 +15,10 @@ def main() -> None:
     except SettingsError as error:  # a variable that should hold JSON does not
         raise SystemExit(f"Settings: {error}") from None
     except ValidationError as error:  # say which variable, not the value: it may be a key
-        raise SystemExit("Settings: " + "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
+        raise SystemExit(
+            "Settings: "
+            + "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        ) from None
     logs.configure()
     uvicorn.run(
         create_app(settings),

@@ -29,7 +29,9 @@ class Service:
         self.rates = RateLimit(settings.rate_limit_storage, settings.api_keys)
         self.gate = Gate(settings.max_concurrency, settings.max_queue, settings.queue_timeout_s)
         self.model = ChatModel(settings)
-        self.meter = Meter(settings.usd_per_million_prompt_tokens, settings.usd_per_million_completion_tokens)
+        self.meter = Meter(
+            settings.usd_per_million_prompt_tokens, settings.usd_per_million_completion_tokens
+        )
 
 
 def shared(request: Request) -> Service:
@@ -39,10 +41,19 @@ def shared(request: Request) -> Service:
 Shared = Annotated[Service, Depends(shared)]
 
 
-def authenticated(request: Request, service: Shared, sent: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> str:
+def authenticated(
+    request: Request,
+    service: Shared,
+    sent: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())],
+) -> str:
     key_id = service.keys.key_id(sent.credentials)
     if key_id is None:
-        raise ApiError(401, "unknown_key", "This key is not known here.", headers={"WWW-Authenticate": "Bearer"})
+        raise ApiError(
+            401,
+            "unknown_key",
+            "This key is not known here.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     request.state.log["key_id"] = key_id
     return key_id
 
@@ -68,7 +79,11 @@ async def chat(ask: ChatRequest, request: Request, service: Shared, key_id: KeyI
     settings, log = service.settings, request.state.log
     log.update(model=settings.openai_model, stream=ask.stream)
     if sum(len(message.content) for message in ask.messages) > settings.max_prompt_chars:
-        raise ApiError(413, "prompt_too_long", f"All messages together may have {settings.max_prompt_chars} characters.")
+        raise ApiError(
+            413,
+            "prompt_too_long",
+            f"All messages together may have {settings.max_prompt_chars} characters.",
+        )
 
     async with stop_when_client_leaves(request), AsyncExitStack() as held:
         log["queue_ms"] = round(1000 * await held.enter_async_context(service.gate.slot()), 1)
@@ -86,16 +101,25 @@ async def chat(ask: ChatRequest, request: Request, service: Shared, key_id: KeyI
                 answer,
                 tally,
                 deadline,
-                done=lambda: StreamEnd(finish_reason=tally.finish_reason, usage=service.meter.price(*tally.tokens)),
+                done=lambda: StreamEnd(
+                    finish_reason=tally.finish_reason, usage=service.meter.price(*tally.tokens)
+                ),
                 failed=lambda error: problem(request, from_upstream(error, log)),
             )
-            return HeldStream(content, held.pop_all(), media_type="text/event-stream", headers=SSE_HEADERS)
+            return HeldStream(
+                content, held.pop_all(), media_type="text/event-stream", headers=SSE_HEADERS
+            )
 
     usage = service.meter.add(key_id, answer.usage.prompt_tokens, answer.usage.completion_tokens)
     log.update(usage.model_dump())
     choice = answer.choices[0]
-    return ChatAnswer(request_id=log["request_id"], model=answer.model, content=choice.message.content or "",
-                      finish_reason=choice.finish_reason, usage=usage)
+    return ChatAnswer(
+        request_id=log["request_id"],
+        model=answer.model,
+        content=choice.message.content or "",
+        finish_reason=choice.finish_reason,
+        usage=usage,
+    )
 
 
 def end_of_stream(service: Service, key_id: str, tally: Tally, log: dict) -> None:
@@ -124,7 +148,9 @@ async def readyz(service: Shared) -> Status:
     try:
         await service.model.ping()
     except openai.APIError:
-        raise ApiError(503, "not_ready", "The model's server does not answer.", retry_after=1) from None
+        raise ApiError(
+            503, "not_ready", "The model's server does not answer.", retry_after=1
+        ) from None
     return Status()
 
 

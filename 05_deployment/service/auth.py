@@ -10,7 +10,9 @@ class KeyRing:
     """Holds only the digests: hashing makes all keys equally long, so not even their length can be timed."""
 
     def __init__(self, keys: dict[str, ApiKey]):
-        self._digests = {key_id: self._digest(key.secret.get_secret_value()) for key_id, key in keys.items()}
+        self._digests = {
+            key_id: self._digest(key.secret.get_secret_value()) for key_id, key in keys.items()
+        }
 
     @staticmethod
     def _digest(secret: str) -> bytes:
@@ -19,5 +21,7 @@ class KeyRing:
     def key_id(self, secret: str) -> str | None:
         """The id of this key, or None. Looks at every key, so the time does not tell which one matched."""
         given = self._digest(secret)
-        matches = [key_id for key_id, digest in self._digests.items() if hmac.compare_digest(given, digest)]
+        matches = [
+            key_id for key_id, digest in self._digests.items() if hmac.compare_digest(given, digest)
+        ]
         return matches[0] if matches else None

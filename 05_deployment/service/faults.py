@@ -2,7 +2,8 @@
 
     python -m service.faults UPSTREAM_URL PORT
 
-Whatever comes is passed on, streams included. POST /faults sets a fault
+Whatever comes is passed on, streams included, and like a model's server it
+works on `SLOTS` calls at once while the others wait. POST /faults sets a fault
 ({"delay_s": 30} or {"fail_next": 2}; {} ends it); GET /faults tells what the
 proxy has seen. For a dead model, kill the process.
 """
@@ -17,17 +18,21 @@ import httpx2
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .errors import ClientLeft
 from .stream import HeldStream
 from .upstream import stop_when_client_leaves
 
+SLOTS = 4  # as many as the local model's server has
+
 
 def create_app(upstream: str) -> Starlette:
     """The proxy in front of `upstream` (scheme and host, no path)."""
-    client = httpx2.AsyncClient(base_url=upstream, timeout=None, limits=httpx2.Limits())
+    client = httpx2.AsyncClient(
+        base_url=upstream, timeout=None, limits=httpx2.Limits(max_connections=SLOTS)
+    )
     faults: dict[str, float] = {}
     seen = Counter(calls=0, finished=0, abandoned=0, refused=0, events=0)
 
@@ -58,16 +63,34 @@ def create_app(upstream: str) -> Starlette:
             held.callback(lambda: seen.update({result: call}))
             try:
                 async with stop_when_client_leaves(request):
-                    await asyncio.sleep(faults.get("delay_s", 0) * call)
-                    headers = {name: value for name, value in request.headers.items() if name in ("authorization", "content-type")}
-                    forwarded = client.build_request(request.method, request.url.path, content=body, headers=headers)
+                    if call:
+                        await held.enter_async_context(slots)
+                        await asyncio.sleep(faults.get("delay_s", 0))
+                    headers = {
+                        name: value
+                        for name, value in request.headers.items()
+                        if name in ("authorization", "content-type")
+                    }
+                    forwarded = client.build_request(
+                        request.method, request.url.path, content=body, headers=headers
+                    )
                     answer = await client.send(forwarded, stream=True)
             except ClientLeft:
                 return Response(status_code=499)
             held.push_async_callback(answer.aclose)
-            return HeldStream(passed_on(answer), held.pop_all(), status_code=answer.status_code, media_type=answer.headers["content-type"])
+            return HeldStream(
+                passed_on(answer),
+                held.pop_all(),
+                status_code=answer.status_code,
+                media_type=answer.headers["content-type"],
+            )
 
-    return Starlette(routes=[Route("/faults", control, methods=["GET", "POST"]), Route("/{path:path}", forward, methods=["GET", "POST"])])
+    return Starlette(
+        routes=[
+            Route("/faults", control, methods=["GET", "POST"]),
+            Route("/{path:path}", forward, methods=["GET", "POST"]),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ class BodyLimit:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self.max_bytes:
-                raise ApiError(413, "body_too_large", f"The body may have at most {self.max_bytes} bytes.")
+                raise ApiError(
+                    413, "body_too_large", f"The body may have at most {self.max_bytes} bytes."
+                )
             return message
 
         await self.app(scope, counted, send)
@@ -55,7 +57,9 @@ class RateLimit:
         if not await self._limiter.hit(item, key_id):
             window = await self._limiter.get_window_stats(item, key_id)
             wait = max(1, math.ceil(window.reset_time - time.time()))
-            raise ApiError(429, "rate_limited", f"This key may make {item} requests.", retry_after=wait)
+            raise ApiError(
+                429, "rate_limited", f"This key may make {item} requests.", retry_after=wait
+            )
 
 
 class Gate:

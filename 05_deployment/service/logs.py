@@ -29,12 +29,19 @@ def configure() -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
-    ))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each upstream call says nothing new
+    logging.getLogger("httpx2").setLevel(
+        logging.WARNING
+    )  # a line for each upstream call says nothing new
 
 
 class RequestLog:
@@ -52,7 +59,12 @@ class RequestLog:
             return await self.app(scope, receive, send)
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if SANE_ID.fullmatch(given) else uuid4().hex
-        fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": 500}
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": 500,
+        }
         scope.setdefault("state", {})["log"] = fields
         started = time.perf_counter()
 
@@ -63,7 +75,9 @@ class RequestLog:
             await send(message)
 
         try:
-            with structlog.contextvars.bound_contextvars(request_id=request_id):  # for other lines, as the SDK's on a retry
+            with structlog.contextvars.bound_contextvars(
+                request_id=request_id
+            ):  # for other lines, as the SDK's on a retry
                 await self.app(scope, receive, send_with_id)
         finally:
             fields["latency_ms"] = round(1000 * (time.perf_counter() - started), 1)

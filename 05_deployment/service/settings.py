@@ -19,7 +19,9 @@ class ApiKey(BaseModel):
 class Settings(BaseSettings):
     """Each field is the variable SERVICE_<NAME>, save the three of the OpenAI client."""
 
-    model_config = SettingsConfigDict(env_prefix="SERVICE_", env_file=".env", extra="ignore", validate_by_name=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SERVICE_", env_file=".env", extra="ignore", validate_by_name=True, frozen=True
+    )
 
     openai_base_url: str = Field(validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr = Field(validation_alias="OPENAI_API_KEY")
@@ -29,7 +31,9 @@ class Settings(BaseSettings):
     port: int = 8000
     # {"web": {"secret": "...", "rate_limit": "600/minute"}}; no default, so an open service cannot happen by oversight
     api_keys: dict[str, ApiKey] = Field(min_length=1)
-    rate_limit_storage: str = "async+memory://"  # "async+redis://..." as soon as there are two processes
+    rate_limit_storage: str = (
+        "async+memory://"  # "async+redis://..." as soon as there are two processes
+    )
 
     max_body_bytes: int = 64 * 1024
     max_prompt_chars: int = 8_000  # all messages together, about 2,000 tokens of English
@@ -40,7 +44,9 @@ class Settings(BaseSettings):
     connect_timeout_s: float = Field(1.0, gt=0)
     request_timeout_s: float = Field(20.0, gt=0)  # the model's whole answer, retries included
     max_retries: int = Field(2, ge=0)
-    shutdown_grace_s: int = 30  # at least request_timeout_s, and less than Kubernetes' terminationGracePeriodSeconds
+    shutdown_grace_s: int = (
+        30  # at least request_timeout_s, and less than Kubernetes' terminationGracePeriodSeconds
+    )
 
     usd_per_million_prompt_tokens: float = Field(0.0, ge=0)
     usd_per_million_completion_tokens: float = Field(0.0, ge=0)

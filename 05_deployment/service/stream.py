@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 from .errors import UPSTREAM_ERRORS, ApiError
 from .schemas import Problem, StreamEnd, Token
 
-
 # The second is for nginx, which otherwise collects a stream before it passes it on.
 SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -22,11 +21,23 @@ SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 def _documented(name: str, data: type[BaseModel]) -> dict:
     schema = data.model_json_schema(ref_template="#/components/schemas/{model}")
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
-    return {"type": "object", "required": ["event", "data"], "properties": {"event": {"const": name}, "data": text}}
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {"event": {"const": name}, "data": text},
+    }
 
 
 # For the OpenAPI document, in the form that OpenAPI 3.2 has for streams.
-EVENT_STREAM = {"itemSchema": {"oneOf": [_documented("token", Token), _documented("done", StreamEnd), _documented("error", Problem)]}}
+EVENT_STREAM = {
+    "itemSchema": {
+        "oneOf": [
+            _documented("token", Token),
+            _documented("done", StreamEnd),
+            _documented("error", Problem),
+        ]
+    }
+}
 
 
 @dataclass
@@ -45,7 +56,10 @@ class Tally:
     def add(self, chunk: ChatCompletionChunk) -> str | None:
         """Count this chunk; returns its text, if it has any."""
         if chunk.usage:
-            self.prompt_tokens, self.completion_tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
+            self.prompt_tokens, self.completion_tokens = (
+                chunk.usage.prompt_tokens,
+                chunk.usage.completion_tokens,
+            )
             self.estimated = False
         if not chunk.choices:
             return None
@@ -77,7 +91,9 @@ async def events(
             if text := tally.add(chunk):
                 yield event("token", Token(text=text))
         if tally.finish_reason is None:
-            raise ApiError(502, "upstream_error", "The model's server stopped in the middle of the answer.")
+            raise ApiError(
+                502, "upstream_error", "The model's server stopped in the middle of the answer."
+            )
         yield event("done", done())
     except (*UPSTREAM_ERRORS, ApiError) as error:
         yield event("error", failed(error))

@@ -57,7 +57,9 @@ class ChatModel:
             timeout=Timeout(settings.request_timeout_s + 1, connect=settings.connect_timeout_s),
         )
 
-    async def create(self, ask: ChatRequest) -> tuple[ChatCompletion | AsyncStream[ChatCompletionChunk], int]:
+    async def create(
+        self, ask: ChatRequest
+    ) -> tuple[ChatCompletion | AsyncStream[ChatCompletionChunk], int]:
         """The answer, or the open stream of it when `ask.stream`; and how often it was retried.
 
         Raises:
@@ -73,7 +75,9 @@ class ChatModel:
             **({"stream_options": {"include_usage": True}} if ask.stream else {}),
         )
         answer = raw.parse()
-        if not ask.stream and not (isinstance(answer, ChatCompletion) and answer.choices and answer.usage):
+        if not ask.stream and not (
+            isinstance(answer, ChatCompletion) and answer.choices and answer.usage
+        ):
             raise ApiError(502, "upstream_error", "The model's server sent no usable answer.")
         return answer, raw.retries_taken
 

@@ -17,8 +17,14 @@ class Meter:
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> Usage:
         """What so many tokens cost, to a hundred-millionth of a dollar."""
-        cost = (prompt_tokens * self._prompt_price + completion_tokens * self._completion_price) / 1e6
-        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost_usd=round(cost, 8))
+        cost = (
+            prompt_tokens * self._prompt_price + completion_tokens * self._completion_price
+        ) / 1e6
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cost_usd=round(cost, 8),
+        )
 
     def add(self, key_id: str, prompt_tokens: int, completion_tokens: int) -> Usage:
         """Price one request and put it on the key's account."""
@@ -28,4 +34,8 @@ class Meter:
     def total(self, key_id: str) -> KeyUsage:
         """What the key has used since this process started."""
         total = self._totals[key_id]
-        return KeyUsage(key_id=key_id, requests=total["requests"], **self.price(total["prompt"], total["completion"]).model_dump())
+        return KeyUsage(
+            key_id=key_id,
+            requests=total["requests"],
+            **self.price(total["prompt"], total["completion"]).model_dump(),
+        )

@@ -26,7 +26,6 @@ def test_tools_fit_their_schemas_and_never_raise():
         ("get_weather", {"city": ["Paris"]}),
         ("convert_currency", {"amount": "ten", "source": "EUR", "target": "USD"}),
         ("send_email", {"to": "Maria", "subject": "x"}),
-        ("create_event", {"title": "x", "day": "Sunday", "hour": 9}),
         ("calculate", {"expression": "__import__('os').getcwd()"}),
         ("calculate", {"expression": "1 / 0"}),
         ("calculate", {"expression": 3}),
@@ -81,7 +80,7 @@ def test_a_user_has_said_every_first_argument():
     """A task must be solvable from its own words: numbers, names and subjects stand in the request."""
     for task in TASKS:
         for key, value in task.calls[0][1].items():
-            if key not in ("source", "target", "hour", "expression"):  # euros, 2 pm, 3 times 4
+            if key not in ("source", "target", "expression"):  # euros, 3 times 4
                 assert tool_data.contains(task.user, [str(value)]), task
 
 
@@ -98,7 +97,7 @@ def test_conversations_call_only_listed_tools_and_vary_the_list():
         lists.add(tuple(names))
         calls = [call for message in messages for call in message.get("tool_calls", [])]
         assert {call["function"]["name"] for call in calls} <= set(names)
-    assert len(lists) > 500
+    assert len(lists) > 300
     texts = [message["content"] for messages, _ in TRAINING for message in messages if message["role"] == "assistant"]
     assert tool_data.NO_TOOL in texts and any((text or "").startswith("That did not work") for text in texts)
 

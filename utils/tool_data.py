@@ -1,4 +1,4 @@
-"""Eight small tools, conversations that use them, and held-out tasks.
+"""Six small tools, conversations that use them, and held-out tasks.
 
 Recipe 3.1 trains on `conversations` and scores `steps`; chapter 4 runs the
 tools on `tasks`. The tools are real Python functions on small tables, without
@@ -36,7 +36,6 @@ class Names:
     people: Sequence[str]
     orders: Sequence[int]
     subjects: Sequence[str]
-    meetings: Sequence[str]
     currencies: Sequence[str]
     domains: Sequence[str]
 
@@ -72,9 +71,6 @@ _TRAIN_SUBJECTS = (
 ).split(";")
 _HELD_SUBJECTS = "parking permit;server migration;press release;catering;insurance;test results;visa;merger".split(";")
 
-_TRAIN_MEETINGS = "call;meeting;lunch;interview;review;demo;coffee;workshop;planning session;check-in;training;walk".split(";")
-_HELD_MEETINGS = "dinner;rehearsal;debrief;site visit;appointment".split(";")
-
 _BASE = ["USD", "EUR", "GBP"]
 _WORDS = {"USD": "dollars", "EUR": "euros", "GBP": "pounds", "JPY": "yen", "INR": "rupees"}
 # Units of each currency for one dollar.
@@ -86,9 +82,9 @@ _HELD_CURRENCIES = ["SEK", "NZD", "PLN", "MXN"]
 _TRAIN_ORDERS = [n for n in random.Random(1).sample(range(1000, 100_000), 420) if n % 10 not in (3, 7)]
 _HELD_ORDERS = [n for n in random.Random(2).sample(range(1000, 100_000), 420) if n % 10 in (3, 7)]
 
-TRAIN = Names(_TRAIN_CITIES, _TRAIN_PEOPLE, _TRAIN_ORDERS, _TRAIN_SUBJECTS, _TRAIN_MEETINGS,
+TRAIN = Names(_TRAIN_CITIES, _TRAIN_PEOPLE, _TRAIN_ORDERS, _TRAIN_SUBJECTS,
               [c for c in RATES if c not in _HELD_CURRENCIES], ["acme.example", "mail.example", "globex.example"])  # fmt: skip
-HELD_OUT = Names(_HELD_CITIES, _HELD_PEOPLE, _HELD_ORDERS, _HELD_SUBJECTS, _HELD_MEETINGS,
+HELD_OUT = Names(_HELD_CITIES, _HELD_PEOPLE, _HELD_ORDERS, _HELD_SUBJECTS,
                  _HELD_CURRENCIES, ["initech.example", "post.example"])  # fmt: skip
 
 # -------------------------------------------------------------------- tables
@@ -100,7 +96,6 @@ def _short(number: float, decimals: int = 2) -> int | float:
     return int(number) if number == int(number) else number
 
 
-DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"]
 SKIES = ["sunny", "cloudy", "rain", "snow", "fog", "storm"]
 _rng = random.Random(0)
 WEATHER = {city: (_rng.randint(-9, 38), _rng.choice(SKIES)) for city in [*_TRAIN_CITIES, *_HELD_CITIES]}
@@ -114,7 +109,6 @@ CONTACTS = {
     for names in (TRAIN, HELD_OUT)
     for person in names.people
 }
-FREE = {(person, day): _rng.randint(8, 18) for person in CONTACTS for day in DAYS}
 
 # --------------------------------------------------------------------- tools
 
@@ -149,19 +143,6 @@ def send_email(to: str, subject: str) -> dict[str, Any]:
     return {"sent": True}
 
 
-def find_free_hour(name: str, day: str) -> dict[str, Any]:
-    """First free hour of a person."""
-    _find(CONTACTS, name, "contact")
-    return {"hour": FREE[name, _find(dict(zip(DAYS, DAYS, strict=True)), day, "day")]}
-
-
-def create_event(title: str, day: str, hour: int) -> dict[str, Any]:
-    """Add to the calendar."""
-    if day not in DAYS or not 0 <= hour <= 23:
-        raise ValueError(f"no such time: {day} {hour}:00")
-    return {"created": True}
-
-
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
@@ -188,7 +169,7 @@ def calculate(expression: str) -> dict[str, Any]:
 FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     function.__name__: function
     for function in (
-        get_weather, convert_currency, get_order, find_contact, send_email, find_free_hour, create_event, calculate,
+        get_weather, convert_currency, get_order, find_contact, send_email, calculate,
     )
 }  # fmt: skip
 """The tools by name. They raise ValueError with a message for the model when they fail."""
@@ -281,10 +262,6 @@ def _contact(s: Slots, r: Results) -> tuple[str, dict[str, Any]]:
     return "find_contact", {"name": s["name"]}
 
 
-def _free(s: Slots, r: Results) -> tuple[str, dict[str, Any]]:
-    return "find_free_hour", {"name": s["name"], "day": s["day"]}
-
-
 def _said(rng: random.Random, code: str) -> str:
     return rng.choice([code, code, _WORDS.get(code, code)])
 
@@ -311,15 +288,6 @@ def _order_slots(rng: random.Random, names: Names) -> Slots:
 def _mail_slots(rng: random.Random, names: Names) -> Slots:
     name = rng.choice(names.people)
     return {"name": name, "to": CONTACTS[name], "subject": rng.choice(names.subjects)}
-
-
-def _event_slots(rng: random.Random, names: Names) -> Slots:
-    title = f"{rng.choice(names.meetings)} with {(name := rng.choice(names.people))}"
-    hour = rng.randint(8, 18)
-    said = rng.choice([f"{hour}:00", f"{hour}:00", f"{(hour - 1) % 12 + 1} {'am' if hour < 12 else 'pm'}"])
-    article = "an" if title[0] in "aeio" else "a"
-    day = rng.choice(DAYS)
-    return {"name": name, "title": title, "a_title": f"{article} {title}", "day": day, "hour": hour, "at": said}
 
 
 def _sum_slots(rng: random.Random, names: Names) -> Slots:
@@ -365,20 +333,6 @@ FAMILIES = [
         lambda s, r: [s["to"]],
     ),
     Family(
-        "free",
-        _event_slots,
-        [_free],
-        lambda s, r: f"{s['name']} is free on {s['day']} at {r[0]['hour']}:00.",
-        lambda s, r: [f"{r[0]['hour']}:00"],
-    ),
-    Family(
-        "event",
-        _event_slots,
-        [lambda s, r: ("create_event", {k: s[k] for k in ("title", "day", "hour")})],
-        lambda s, r: f"Added: {s['title']} on {s['day']} at {s['hour']}:00.",
-        lambda s, r: [s["title"], s["day"]],
-    ),
-    Family(
         "sum",
         _sum_slots,
         [lambda s, r: ("calculate", {"expression": s["sum"]})],
@@ -408,13 +362,6 @@ FAMILIES = [
         lambda s, r: [r[0]["email"]],
     ),
     Family(
-        "free_event",
-        _event_slots,
-        [_free, lambda s, r: ("create_event", {"title": s["title"], "day": s["day"], "hour": r[0]["hour"]})],
-        lambda s, r: f"Added: {s['title']} on {s['day']} at {r[0]['hour']}:00.",
-        lambda s, r: [f"{r[0]['hour']}:00"],
-    ),
-    Family(
         "two_cities",
         _city_slots,
         [_weather, lambda s, r: ("get_weather", {"city": s["other"]})],
@@ -434,6 +381,9 @@ _OPENINGS = ["", "", "", "", "Hi! ", "Hello. ", "Quick question: ", "Next one. "
 _CLOSINGS = ["", "", "", "", "", "", " Thanks!", " Thank you.", " Please be quick.", " It's urgent."]
 
 # ------------------------------------------------------------------- samples
+
+Conversation = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""OpenAI messages and tools."""
 
 
 @dataclass(frozen=True)
@@ -463,7 +413,8 @@ class Step:
 
     Attributes:
         kind: "call" (the first call), "second" (a call after a result),
-            "answer" (the final text) or "plain" (text without any call).
+            "answer" (the final text), "talk" (small talk: text, no call) or
+            "no_tool" (the tool that is needed is not listed: text, no call).
         messages, tools: an OpenAI request; the turns before are the right ones.
         call: the right (name, arguments), or None where text is right.
         text: the answer as the training data would have it ("answer" only).
@@ -509,10 +460,6 @@ def _fail(task: Task, rng: random.Random) -> Task:
     return Task("error", task.user, task.calls[:1], [json.dumps({"error": error})], f"That did not work: {error}.", [error])
 
 
-def _without_tool(task: Task) -> Task:
-    return Task("no_tool", task.user, [], [], NO_TOOL, [])
-
-
 def turns(task: Task) -> list[dict[str, Any]]:
     """A task as OpenAI messages: user, calls with their results, final answer."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": task.user}]
@@ -523,41 +470,45 @@ def turns(task: Task) -> list[dict[str, Any]]:
     return [*messages, {"role": "assistant", "content": task.answer}]
 
 
-def _tools_with(needed: set[str], rng: random.Random, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """The needed tools among others, in random order."""
-    others = [tool for tool in TOOLS if tool["function"]["name"] not in needed]
-    chosen = [tool for tool in TOOLS if tool["function"]["name"] in needed]
-    chosen += rng.sample(others, min(len(others), max(0, rng.choice(sizes) - len(chosen))))
-    return rng.sample(chosen, len(chosen))
-
-
-def conversations(
-    seed: int, n: int, tasks_each: int = 3, sizes: Sequence[int] = (3, 4, 5)
-) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+def conversations(seed: int, n: int, tasks_each: int = 3) -> list[Conversation]:
     """Training conversations as pairs of OpenAI (messages, tools).
 
     Several unrelated tasks share one conversation, because the list of tools
-    is most of a prompt and is then read once for all of them.
+    is most of a prompt and is then read once for all of them. Half of the
+    lists hold all tools, the others a random part; the order is random.
+    About one task in eight is small talk, one in ten asks for a tool that is
+    not listed, and one in twenty meets a tool that fails.
 
     Args:
         seed: fixes everything.
         n: how many conversations.
         tasks_each: tasks in one conversation.
-        sizes: how many tools a prompt lists (more where the tasks need more).
     """
     rng = random.Random(f"train {seed}")
     result = []
     for _ in range(n):
         tasks = [_draw(rng) for _ in range(tasks_each)]
-        needed = {name for task in tasks for name, _ in task.calls}
-        tools = _tools_with(needed, rng, sizes)
-        there = {tool["function"]["name"] for tool in tools}
-        if len(tasks) > 1 or rng.random() < 0.15:
-            # Now and then a task whose tool is missing from this list.
-            lost = _solve(rng.choice(FAMILIES), rng, held=False)
-            if lost.calls[0][0] not in there and rng.random() < 0.35:
-                tasks[rng.randrange(len(tasks))] = _without_tool(lost)
+        if rng.random() < 0.5:
+            tools = rng.sample(TOOLS, len(TOOLS))
+        else:
+            tools = rng.sample(TOOLS, rng.randint(2, len(TOOLS) - 1))
+            tasks = _with_these(tasks, {tool["function"]["name"] for tool in tools}, rng)
         result.append(([message for task in tasks for message in turns(task)], tools))
+    return result
+
+
+def _with_these(tasks: list[Task], tools: set[str], rng: random.Random) -> list[Task]:
+    """Tasks that cannot be solved with these tools are answered so, or exchanged for ones that can."""
+    result = []
+    for task in tasks:
+        missing = [name not in tools for name, _ in task.calls]
+        if any(missing):
+            if missing[0] and rng.random() < 0.3:
+                task = Task("no_tool", task.user, [], [], NO_TOOL, [])
+            else:
+                while any(name not in tools for name, _ in task.calls):
+                    task = _draw(rng)
+        result.append(task)
     return result
 
 
@@ -583,25 +534,23 @@ def tasks(seed: int, n: int) -> list[Task]:
 
 
 def steps(seed: int, n: int) -> dict[str, list[Step]]:
-    """Held-out turns to be scored, n of each kind, all eight tools in the prompt.
+    """Held-out turns to be scored, n of each kind, families in turn.
 
-    "plain" holds small talk, and tasks whose tool has been taken off the list.
+    All tools are in the prompt, except for "no_tool", where the one that the
+    request needs has been taken off the list.
     """
     rng = random.Random(f"steps {seed}")
     talk = PHRASINGS["talk"]["held_out"]
-    result: dict[str, list[Step]] = {"call": [], "second": [], "answer": [], "plain": []}
+    result: dict[str, list[Step]] = {kind: [] for kind in ("call", "second", "answer", "talk", "no_tool")}
     for i in range(n):
-        task = _solve(FAMILIES[i % len(FAMILIES)], rng, held=True)
-        result["call"].append(Step("call", turns(task)[:1], TOOLS, task.calls[0]))
-        task = _solve(DOUBLE[i % len(DOUBLE)], rng, held=True)
-        result["second"].append(Step("second", turns(task)[:3], TOOLS, task.calls[1]))
-        task = _solve(FAMILIES[i % len(FAMILIES)], rng, held=True)
-        result["answer"].append(Step("answer", turns(task)[:-1], TOOLS, None, task.answer, task.facts))
-        if i % 2:
-            task = _solve(FAMILIES[i % len(FAMILIES)], rng, held=True)
-            tools = [tool for tool in TOOLS if tool["function"]["name"] != task.calls[0][0]]
-            result["plain"].append(Step("plain", turns(task)[:1], tools))
-        else:
-            said = {"role": "user", "content": talk[i // 2 % len(talk)]}
-            result["plain"].append(Step("plain", [said], TOOLS))
+        first, second, answered, lost = (
+            _solve(families[i % len(families)], rng, held=True) for families in (FAMILIES, DOUBLE, FAMILIES, FAMILIES)
+        )
+        said = [{"role": "user", "content": talk[i % len(talk)]}]
+        others = [tool for tool in TOOLS if tool["function"]["name"] != lost.calls[0][0]]
+        result["call"].append(Step("call", turns(first)[:1], TOOLS, first.calls[0]))
+        result["second"].append(Step("second", turns(second)[:3], TOOLS, second.calls[1]))
+        result["answer"].append(Step("answer", turns(answered)[:-1], TOOLS, None, answered.answer, answered.facts))
+        result["talk"].append(Step("talk", said, TOOLS))
+        result["no_tool"].append(Step("no_tool", turns(lost)[:1], others))
     return result

@@ -126,7 +126,7 @@ class Installer:
             capture_output=True,
             text=True,
         )
-        if attempt.returncode == 0:
+        if attempt.returncode == 0 and own.exists():
             return str(own)
         if self.obstacle():
             raise Failure(self.obstacle())

@@ -143,6 +143,13 @@ def test_the_readme_and_contributing_name_only_make_targets_that_exist():
         assert named <= listed, f"{name}: {named - listed}"
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files_of_the_book(name):
+    targets = re.findall(r"\]\(([^)#\s]+)", (ROOT / name).read_text())
+    missing = [path for path in targets if "://" not in path and not (ROOT / path).exists()]
+    assert targets and not missing, missing
+
+
 @pytest.mark.skipif(sys.prefix != str(ROOT / ".venv"), reason="runs outside of the book's .venv")
 def test_a_second_setup_installs_nothing():
     """This runs with the network off, so an installation would also fail."""

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import sample
 from nbclient import NotebookClient
 
 from utils import colab
 from utils.book import discover, install, repository
+from utils.book.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
+FORK = "https://github.com/me/my.fork"
 FLAGSHIP = ROOT / "02_rag" / "01_rag_from_scratch.ipynb"
 
 
@@ -142,3 +145,35 @@ def test_a_lone_notebook_gets_ready_on_a_simulated_colab(colab_machine, tmp_path
     book = content / repository.address().rsplit("/", 1)[1]
     assert Path(utils_file) == book / "utils" / "__init__.py"
     assert Path(folder) == book / "02_rag"
+
+
+def test_set_repository_rewrites_every_place_and_no_other(book):
+    """A fork's address reaches pyproject, badges, setup cells and prose; outputs stay."""
+    old = repository.address()
+    book.write("02_rag/01_counting", sample())
+    other = "https://github.com/owner/small-book-extras"
+    readme = f"[code]({old}), [issues]({old}/issues), `git clone {old}.git`, not [this]({other})\n"
+    table = "<!-- recipes -->\n<!-- /recipes -->\n"
+    (book.root / "README.md").write_text(readme + table)
+    assert main(["set-repository", f"{FORK}/"]) == 0
+    assert repository.address() == FORK
+    assert (book.root / "README.md").read_text() == (
+        f"[code]({FORK}), [issues]({FORK}/issues), `git clone {FORK}.git`, not [this]({other})\n"
+        + table
+    )
+    [recipe] = discover.recipes()
+    nb = recipe.read()
+    [setup] = discover.tagged(nb, "setup")
+    assert f'"{FORK}"' in setup.source and "/content/my.fork" in setup.source
+    badge = "https://colab.research.google.com/github/me/my.fork/blob/main/02_rag/01_counting.ipynb"
+    assert badge in nb.cells[0].source
+    assert old not in recipe.path.read_text()
+    before = recipe.path.read_text()
+    assert main(["set-repository"]) == 0
+    assert recipe.path.read_text() == before
+
+
+@pytest.mark.parametrize("url", ["git@github.com:me/fork", "https://example.org/me/fork", "fork"])
+def test_set_repository_refuses_what_colab_cannot_open(book, capsys, url):
+    assert main(["set-repository", url]) == 2
+    assert "is not of the form https://github.com/OWNER/NAME" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_conversations_call_only_listed_tools_and_vary_the_list():
         assert {call["function"]["name"] for call in calls} <= set(names)
     assert len(lists) > 300
     texts = [message["content"] for messages, _ in TRAINING for message in messages if message["role"] == "assistant"]
-    assert tool_data.NO_TOOL in texts and any((text or "").startswith("That did not work") for text in texts)
+    assert any((text or "").startswith("That did not work") for text in texts)
 
 
 def test_steps_score_themselves():

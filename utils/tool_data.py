@@ -373,10 +373,6 @@ FAMILIES = [
 SINGLE = [family for family in FAMILIES if len(family.plan) == 1]
 DOUBLE = [family for family in FAMILIES if len(family.plan) == 2]
 
-# Where no tool is needed (small talk, knowledge), the answer is plain text; where
-# the one that is needed is not on the list:
-NO_TOOL = "I have no tool for that."
-
 _OPENINGS = ["", "", "", "", "Hi! ", "Hello. ", "Quick question: ", "Next one. ", "Good morning. ", "One more thing: "]
 _CLOSINGS = ["", "", "", "", "", "", " Thanks!", " Thank you.", " Please be quick.", " It's urgent."]
 
@@ -391,9 +387,9 @@ class Task:
     """One thing a user asks for.
 
     Attributes:
-        family: name of its `Family`, "talk" or "no_tool".
+        family: name of its `Family`, "talk" or "error".
         user: what the user says.
-        calls: the right calls in order, as (name, arguments); none if no tool fits.
+        calls: the right calls in order, as (name, arguments); none for small talk.
         results: what each of them returned, JSON text.
         answer: the final sentence as the training data has it.
         facts: texts that a right final answer contains.
@@ -475,9 +471,9 @@ def conversations(seed: int, n: int, tasks_each: int = 3) -> list[Conversation]:
 
     Several unrelated tasks share one conversation, because the list of tools
     is most of a prompt and is then read once for all of them. Half of the
-    lists hold all tools, the others a random part; the order is random.
-    About one task in eight is small talk, one in ten asks for a tool that is
-    not listed, and one in twenty meets a tool that fails.
+    lists hold all tools, the others the needed ones and a random part of the
+    rest; the order is random. About one task in eight is small talk, and one
+    in twenty meets a tool that fails.
 
     Args:
         seed: fixes everything.
@@ -488,27 +484,11 @@ def conversations(seed: int, n: int, tasks_each: int = 3) -> list[Conversation]:
     result = []
     for _ in range(n):
         tasks = [_draw(rng) for _ in range(tasks_each)]
-        if rng.random() < 0.5:
-            tools = rng.sample(TOOLS, len(TOOLS))
-        else:
-            tools = rng.sample(TOOLS, rng.randint(2, len(TOOLS) - 1))
-            tasks = _with_these(tasks, {tool["function"]["name"] for tool in tools}, rng)
+        needed = {name for task in tasks for name, _ in task.calls}
+        keep_all = rng.random() < 0.5
+        tools = [tool for tool in TOOLS if keep_all or tool["function"]["name"] in needed or rng.random() < 0.5]
+        rng.shuffle(tools)
         result.append(([message for task in tasks for message in turns(task)], tools))
-    return result
-
-
-def _with_these(tasks: list[Task], tools: set[str], rng: random.Random) -> list[Task]:
-    """Tasks that cannot be solved with these tools are answered so, or exchanged for ones that can."""
-    result = []
-    for task in tasks:
-        missing = [name not in tools for name, _ in task.calls]
-        if any(missing):
-            if missing[0] and rng.random() < 0.3:
-                task = Task("no_tool", task.user, [], [], NO_TOOL, [])
-            else:
-                while any(name not in tools for name, _ in task.calls):
-                    task = _draw(rng)
-        result.append(task)
     return result
 
 
@@ -517,7 +497,7 @@ def _draw(rng: random.Random) -> Task:
     if chance < 0.12:
         user, answer = rng.choice(PHRASINGS["talk"]["train"])
         return Task("talk", user, [], [], answer, [])
-    task = _solve(rng.choice(SINGLE if chance < 0.6 else DOUBLE), rng, held=False)
+    task = _solve(rng.choice(SINGLE if chance < 0.5 else DOUBLE), rng, held=False)
     return _fail(task, rng) if rng.random() < 0.05 else task
 
 

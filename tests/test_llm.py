@@ -123,6 +123,17 @@ def test_a_lora_adapter_does_what_it_does_in_transformers(tmp_path):
     assert distance(expected) < 0.35 < distance(plain)
 
 
+def test_both_roads_cut_text_into_the_same_tokens(endpoint):
+    import httpx
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models.CHAT)
+    address, headers = endpoint.base_url.removesuffix("/v1"), {"Authorization": f"Bearer {endpoint.api_key}"}
+    for text in ("Hello, world!", "steps:\n\n1. first\n\n  22. second", "in 2025\t7 x  8", "你好 🙂 naïve", "def f(x):\n    return 10"):
+        served = httpx.post(f"{address}/tokenize", json={"content": text}, headers=headers).json()["tokens"]
+        assert served == tokenizer(text).input_ids, text
+
+
 # --- tools -------------------------------------------------------------------
 
 ASK_WEATHER = [{"role": "user", "content": "What's the weather in Paris?"}]

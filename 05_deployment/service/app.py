@@ -10,13 +10,14 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from .auth import KeyRing
+from .disconnect import HeldStream, stop_when_client_leaves
 from .errors import CHAT_ERRORS, UPSTREAM_ERRORS, ApiError, from_upstream, install, problem
 from .limits import BodyLimit, Gate, RateLimit
 from .logs import RequestLog
 from .schemas import ChatAnswer, ChatRequest, KeyUsage, Status, StreamEnd
 from .settings import Settings
-from .stream import EVENT_STREAM, SSE_HEADERS, HeldStream, Tally, events
-from .upstream import ChatModel, stop_when_client_leaves
+from .stream import EVENT_STREAM, SSE_HEADERS, Tally, events
+from .upstream import ChatModel
 from .usage import Meter
 
 

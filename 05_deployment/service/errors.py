@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from .schemas import Problem
 
@@ -34,13 +35,6 @@ class ApiError(HTTPException):
 
 # What may come out of a call to the model: late, any error of the SDK's, not JSON.
 UPSTREAM_ERRORS = (TimeoutError, openai.APIError, json.JSONDecodeError)
-
-
-class ClientLeft(ApiError):
-    def __init__(self) -> None:
-        super().__init__(
-            499, "client_left", "The client closed the connection."
-        )  # nginx's number; only the log sees it
 
 
 def from_upstream(error: Exception, log: dict) -> ApiError:
@@ -119,6 +113,11 @@ def install(app: FastAPI) -> None:
             :10
         ]
         return answer(request, error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, _: ClientDisconnect) -> JSONResponse:
+        # nginx's status for it. Nobody reads this answer; only the log sees it.
+        return answer(request, ApiError(499, "client_left", "The client closed the connection."))
 
     @app.exception_handler(Exception)
     async def bug(

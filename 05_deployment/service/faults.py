@@ -17,22 +17,19 @@ from contextlib import AsyncExitStack
 import httpx2
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .errors import ClientLeft
-from .stream import HeldStream
-from .upstream import stop_when_client_leaves
+from .disconnect import HeldStream, stop_when_client_leaves
 
 SLOTS = 4  # as many as the local model's server has
 
 
 def create_app(upstream: str) -> Starlette:
     """The proxy in front of `upstream` (scheme and host, no path)."""
-    client = httpx2.AsyncClient(
-        base_url=upstream, timeout=None, limits=httpx2.Limits(max_connections=SLOTS)
-    )
+    client = httpx2.AsyncClient(base_url=upstream, timeout=None, limits=httpx2.Limits())
+    slots = asyncio.Semaphore(SLOTS)
     faults: dict[str, float] = {}
     seen = Counter(calls=0, finished=0, abandoned=0, refused=0, events=0)
 
@@ -75,7 +72,7 @@ def create_app(upstream: str) -> Starlette:
                         request.method, request.url.path, content=body, headers=headers
                     )
                     answer = await client.send(forwarded, stream=True)
-            except ClientLeft:
+            except ClientDisconnect:
                 return Response(status_code=499)
             held.push_async_callback(answer.aclose)
             return HeldStream(

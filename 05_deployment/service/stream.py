@@ -2,14 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
-from starlette.types import Receive, Scope, Send
 
 from .errors import UPSTREAM_ERRORS, ApiError
 from .schemas import Problem, StreamEnd, Token
@@ -97,19 +94,3 @@ async def events(
         yield event("done", done())
     except (*UPSTREAM_ERRORS, ApiError) as error:
         yield event("error", failed(error))
-
-
-class HeldStream(StreamingResponse):
-    """Holds `held` (a slot, a connection) until the last byte is out or the client has gone.
-
-    Not a `finally` in the generator: a client that leaves before the first
-    byte never starts it, and the slot would be lost.
-    """
-
-    def __init__(self, content: AsyncIterator[bytes], held: AsyncExitStack, **response):
-        super().__init__(content, **response)
-        self.held = held
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self.held:
-            await super().__call__(scope, receive, send)

@@ -1,43 +1,12 @@
 """The model: any server that speaks the OpenAI API."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import anyio
 from httpx2 import Timeout
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from starlette.requests import Request
 
-from .errors import ApiError, ClientLeft
+from .errors import ApiError
 from .schemas import ChatRequest
 from .settings import Settings
-
-
-@asynccontextmanager
-async def stop_when_client_leaves(request: Request) -> AsyncIterator[None]:
-    """Cancel what runs inside as soon as the client hangs up: nobody wants tokens that nobody reads.
-
-    Only for a request whose body has been read; a StreamingResponse watches for itself.
-
-    Raises:
-        ClientLeft: the client hung up.
-    """
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
-
-    with anyio.CancelScope() as scope:
-        watcher = asyncio.create_task(watch())
-        try:
-            yield
-        finally:
-            watcher.cancel()
-    if scope.cancelled_caught:
-        raise ClientLeft
 
 
 class ChatModel:

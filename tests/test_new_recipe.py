@@ -20,13 +20,18 @@ SECTIONS = [
     "Where it comes from",
 ]
 
+PYPROJECT = """\
+[project]
+dependencies = ["numpy", "pandas"]
+optional-dependencies = {rag = [], agents = []}
+urls = {repository = "https://github.com/owner/small-book"}
+"""
+
 
 @pytest.fixture
 def small(book):
     """Four recipes in two chapters that refer to each other in every way that is mended."""
-    pyproject = book.root / "pyproject.toml"
-    chapters = 'rag = ["pandas"], agents = ["pandas"]'
-    pyproject.write_text(pyproject.read_text().replace('rag = ["pandas"]', chapters))
+    (book.root / "pyproject.toml").write_text(PYPROJECT)
     for name, ending, needs in (
         (
             "02_rag/01_counting",

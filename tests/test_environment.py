@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
 from utils.book import doctor, install
+from utils.book import lock as lockfile
 from utils.book.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,12 @@ def test_the_lock_pins_all_and_brings_no_cuda():
         assert not re.match(r"nvidia|cuda|triton|torch(vision|audio)", pin.name), pin
     [torch] = [pin for pin in PINS if pin.name == "torch"]
     assert torch.marker is None and "+" not in str(torch.specifier)
+
+
+@pytest.mark.network
+def test_the_lock_is_what_make_lock_writes():
+    torch = install.locked_version(LOCK, "torch")
+    assert lockfile.resolve(ROOT, torch, upgrade=False) == LOCK.read_text()
 
 
 def test_the_conda_environment_is_this_project_with_all_its_extras():

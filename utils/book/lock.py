@@ -8,12 +8,13 @@ cards, which the lock does not use (see utils/book/install.py).
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from utils.book import install
+from . import BookError, install
 
 CUDA = re.compile(r"(nvidia|cuda|triton)\b")
 HEADER = """\
@@ -38,12 +39,13 @@ def resolve(root: Path, torch: str, upgrade: bool) -> str:
     kept.write_text("".join(f"{line}\n" for line in present if not line.startswith("torch==")))
     result = subprocess.run(
         [*command, "--output-file", kept],
+        env={k: v for k, v in os.environ.items() if k != "UV_FIND_LINKS"},  # one machine's wheels
         input=f"torch=={torch}\n",
         text=True,
         stdout=subprocess.PIPE,
     )
     if result.returncode:
-        raise SystemExit("uv could not resolve the dependencies; its reason is above.")
+        raise BookError("uv could not resolve the dependencies; its reason is above")
     lines = [line for line in kept.read_text().splitlines() if not CUDA.match(line)]
     return HEADER + "\n".join(lines) + "\n"
 

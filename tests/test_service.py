@@ -26,7 +26,7 @@ import uvicorn
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
@@ -37,6 +37,7 @@ sys.path.insert(0, str(FOLDER))
 from service import faults  # noqa: E402
 from service.__main__ import main  # noqa: E402
 from service.app import Service, create_app  # noqa: E402
+from service.disconnect import stop_when_client_leaves  # noqa: E402
 from service.errors import CHAT_ERRORS  # noqa: E402
 from service.settings import Settings  # noqa: E402
 
@@ -53,7 +54,7 @@ class Upstream:
 
     def reset(self) -> None:
         self.statuses: list[int] = []  # answered first, one a call; then 200
-        self.delay = 0.0  # seconds before the answer starts
+        self.delay = 0.0  # seconds before its headers
         self.pause = 0.0  # seconds between the pieces of a stream
         self.stop_after: int | None = None  # pieces; then the stream ends without a finish_reason
         self.break_after: int | None = None  # pieces; then the connection breaks
@@ -70,6 +71,13 @@ class Upstream:
             return JSONResponse(
                 {"error": {"message": "upstream says: a very private question"}}, status
             )
+        try:
+            async with stop_when_client_leaves(request):
+                await asyncio.sleep(self.delay)
+        except ClientDisconnect:
+            self.at_once -= 1
+            self.left += 1
+            return Response(status_code=499)
         return StreamingResponse(
             self.pieces(body),
             media_type="text/event-stream" if body.get("stream") else "application/json",
@@ -79,7 +87,6 @@ class Upstream:
     async def pieces(self, body: dict):
         complete = False
         try:
-            await asyncio.sleep(self.delay)
             if self.raw is not None:
                 yield self.raw.body
             elif body.get("stream"):
@@ -456,7 +463,7 @@ def test_safe_errors_are_retried_and_others_are_not(start, upstream):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_late_model_is_504_at_the_deadline_and_not_asked_again(start, upstream, stream):
     upstream.delay = 5
-    if stream:  # headers come at once, the first token does not
+    if stream:  # its headers come at once, the first token does not
         upstream.delay, upstream.pause = 0, 5
     client = start(request_timeout_s=0.4, max_retries=2)
     started = time.monotonic()
@@ -489,11 +496,11 @@ def test_dead_model_fails_fast_and_the_service_recovers_by_itself(start, upstrea
 def test_our_own_bug_is_500_with_an_id_and_frees_its_slot(start, monkeypatch):
     client = start(max_concurrency=1, max_queue=0)
 
-    async def broken(ask):
+    def broken(ask):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(client.service.model, "create", broken)
+        patch.setattr(client.service.model, "answer", broken)
         check_problem(client.post("/v1/chat", json=ASK), 500, "internal_error")
     fresh = httpx2.post(
         client.base_url.join("/v1/chat"), json=ASK, headers=bearer("web")
@@ -559,14 +566,19 @@ def test_client_that_leaves_a_stream_stops_the_model_and_frees_the_slot(start, u
     assert client.post("/v1/chat", json=ASK).status_code == 200
 
 
-def test_client_that_leaves_before_the_answer_stops_the_model_and_frees_the_slot(start, upstream):
-    upstream.delay = 3
+@pytest.mark.parametrize("fault", ["delay", "pause"])  # before the first piece, and in the middle
+def test_client_that_leaves_before_the_answer_stops_the_model_and_frees_the_slot(
+    start, upstream, fault
+):
+    setattr(upstream, fault, 0.4)
     client = start(max_concurrency=1, max_queue=0)
     with capture_logs() as logs:
         with pytest.raises(httpx2.ReadTimeout):
-            client.post("/v1/chat", json=ASK, timeout=0.2)
-        wait_until(lambda: upstream.left == 1 and logs, 2)
+            client.post("/v1/chat", json=ASK, timeout={"delay": 0.2, "pause": 0.6}[fault])
+        wait_until(lambda: upstream.left == 1 and logs)
     assert (logs[0]["status"], logs[0]["code"]) == (499, "client_left")
+    # What had been written must be paid for, so it is counted.
+    assert logs[0].get("completion_tokens", 0) == {"delay": 0, "pause": 1}[fault]
     upstream.reset()
     assert client.post("/v1/chat", json=ASK).status_code == 200
 

@@ -1,6 +1,5 @@
 """The service put together."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
@@ -14,10 +13,10 @@ from .disconnect import HeldStream, stop_when_client_leaves
 from .errors import CHAT_ERRORS, UPSTREAM_ERRORS, ApiError, from_upstream, install, problem
 from .limits import BodyLimit, Gate, RateLimit
 from .logs import RequestLog
-from .schemas import ChatAnswer, ChatRequest, KeyUsage, Status, StreamEnd
+from .schemas import ChatAnswer, ChatRequest, KeyUsage, Status, StreamEnd, Usage
 from .settings import Settings
-from .stream import EVENT_STREAM, SSE_HEADERS, Tally, events
-from .upstream import ChatModel
+from .stream import EVENT_STREAM, SSE_HEADERS, events
+from .upstream import Answer, ChatModel
 from .usage import Meter
 
 
@@ -86,53 +85,45 @@ async def chat(ask: ChatRequest, request: Request, service: Shared, key_id: KeyI
             f"All messages together may have {settings.max_prompt_chars} characters.",
         )
 
+    def usage() -> Usage:
+        return service.meter.price(answer.prompt_tokens, answer.completion_tokens)
+
     async with stop_when_client_leaves(request), AsyncExitStack() as held:
         log["queue_ms"] = round(1000 * await held.enter_async_context(service.gate.slot()), 1)
-        deadline = asyncio.get_running_loop().time() + settings.request_timeout_s
         try:
-            async with asyncio.timeout_at(deadline):
-                answer, log["retries"] = await service.model.create(ask)
+            answer = await held.enter_async_context(service.model.answer(ask))
+            held.callback(settle, service, key_id, answer, log)
+            if ask.stream:
+                content = events(
+                    answer.pieces(),
+                    done=lambda: StreamEnd(finish_reason=answer.finish_reason, usage=usage()),
+                    failed=lambda error: problem(request, from_upstream(error, log)),
+                )
+                return HeldStream(
+                    content, held.pop_all(), media_type="text/event-stream", headers=SSE_HEADERS
+                )
+            text = "".join([piece async for piece in answer.pieces()])
         except UPSTREAM_ERRORS as error:
             raise from_upstream(error, log) from error
-        if ask.stream:
-            tally = Tally()
-            await held.enter_async_context(answer)
-            held.callback(end_of_stream, service, key_id, tally, log)
-            content = events(
-                answer,
-                tally,
-                deadline,
-                done=lambda: StreamEnd(
-                    finish_reason=tally.finish_reason, usage=service.meter.price(*tally.tokens)
-                ),
-                failed=lambda error: problem(request, from_upstream(error, log)),
-            )
-            return HeldStream(
-                content, held.pop_all(), media_type="text/event-stream", headers=SSE_HEADERS
-            )
-
-    usage = service.meter.add(key_id, answer.usage.prompt_tokens, answer.usage.completion_tokens)
-    log.update(usage.model_dump())
-    choice = answer.choices[0]
     return ChatAnswer(
         request_id=log["request_id"],
-        model=answer.model,
-        content=choice.message.content or "",
-        finish_reason=choice.finish_reason,
-        usage=usage,
+        model=settings.openai_model,
+        content=text,
+        finish_reason=answer.finish_reason,
+        usage=usage(),
     )
 
 
-def end_of_stream(service: Service, key_id: str, tally: Tally, log: dict) -> None:
-    """However it ended: what was written was paid for, so it is counted."""
-    usage = service.meter.add(key_id, *tally.tokens)
-    log.update(usage.model_dump(), usage_estimated=tally.estimated)
-    if tally.finish_reason is None:
+def settle(service: Service, key_id: str, answer: Answer, log: dict) -> None:
+    """However it ended: what was written must be paid for, so it is counted."""
+    usage = service.meter.add(key_id, answer.prompt_tokens, answer.completion_tokens)
+    log.update(usage.model_dump(), usage_estimated=answer.estimated, retries=answer.retries)
+    if answer.finish_reason is None:
         log.setdefault("code", "client_left")
 
 
 @router.get("/v1/usage", responses={401: CHAT_ERRORS[401]})
-async def usage(service: Shared, key_id: KeyId) -> KeyUsage:
+async def key_usage(service: Shared, key_id: KeyId) -> KeyUsage:
     """What this key has used since the process started."""
     return service.meter.total(key_id)
 

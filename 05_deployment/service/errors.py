@@ -33,8 +33,8 @@ class ApiError(HTTPException):
         self.errors: list[str] = []
 
 
-# What may come out of a call to the model: late, any error of the SDK's, not JSON.
-UPSTREAM_ERRORS = (TimeoutError, openai.APIError, json.JSONDecodeError)
+# What may come out of a call to the model: late, cut off, any error of the SDK's, not JSON.
+UPSTREAM_ERRORS = (TimeoutError, EOFError, openai.APIError, json.JSONDecodeError)
 
 
 def from_upstream(error: Exception, log: dict) -> ApiError:
@@ -49,8 +49,6 @@ def from_upstream(error: Exception, log: dict) -> ApiError:
     )
     log["upstream_error"] = " ".join(str(part) for part in known if part)
     match error:
-        case ApiError():
-            return error
         case TimeoutError() | openai.APITimeoutError():
             return ApiError(504, "upstream_timeout", "The model did not answer in time.")
         case openai.APIConnectionError():

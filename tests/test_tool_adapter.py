@@ -1,0 +1,42 @@
+"""The committed tool-calling adapter: what recipe 3.1 made and chapter 4 runs on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from utils import llm, models, tool_data, toolformat
+
+ADAPTER = Path(__file__).parents[1] / "03_finetuning" / "adapters" / "tool_calling"
+
+
+def test_files_are_small_and_complete():
+    config = json.loads((ADAPTER / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == models.CHAT
+    assert (ADAPTER / "adapter_model.safetensors").stat().st_size < 6_000_000
+    card = (ADAPTER / "README.md").read_text()
+    assert card.startswith("---\n") and "license: apache-2.0" in card and models.CHAT in card
+
+
+@pytest.fixture(scope="module")
+def steps():
+    return tool_data.steps(11, 20)  # another seed than the recipe's
+
+
+def share_right(steps, **options) -> float:
+    chats = [toolformat.render(step.messages, step.tools) for step in steps]
+    texts = llm.chat_batch(chats, max_new_tokens=40, batch_size=20, **options)
+    return sum(step.correct(text) for step, text in zip(steps, texts, strict=True)) / len(steps)
+
+
+def test_makes_held_out_calls(steps):
+    assert share_right(steps["call"], adapter=ADAPTER) >= 0.7
+    assert share_right(steps["second"], adapter=ADAPTER) >= 0.5
+
+
+def test_stays_quiet_in_small_talk(steps):
+    assert share_right(steps["talk"], adapter=ADAPTER) >= 0.7
+
+
+def test_the_base_model_cannot(steps):
+    assert share_right(steps["call"][:10]) <= 0.1

@@ -126,6 +126,7 @@ def chat_batch(
     max_new_tokens: int = 64,
     batch_size: int = 16,
     requests_per_minute: int = 300,
+    choices: Sequence[Sequence[str]] | None = None,
 ) -> list[str]:
     """Answer many chats, greedily and in their order.
 
@@ -140,13 +141,29 @@ def chat_batch(
         max_new_tokens: answers are cut after so many tokens.
         batch_size: chats read at once; lower it when memory runs out.
         requests_per_minute: for a hosted model only.
+        choices: for each chat the texts that it may answer with; the model can
+            write nothing else. Locally by masking the other tokens, whatever
+            the length of the choices; hosted by a JSON schema with an `enum`.
 
     Returns:
         The answers' texts, one for each chat.
     """
+    if choices is not None and (len(choices) != len(chats) or not all(choices)):
+        raise ValueError("choices must hold at least one text for every chat.")
     if hosted():
-        return _send_all(chats, max_new_tokens, requests_per_minute)
-    return _generate_all(chats, model, adapter, max_new_tokens, batch_size)
+        return _send_all(chats, max_new_tokens, requests_per_minute, choices)
+    return _generate_all(chats, model, adapter, max_new_tokens, batch_size, choices)
+
+
+def one_of(texts: Sequence[str]) -> dict[str, Any]:
+    """A `response_format` of the OpenAI API that allows only `{"answer": one of these texts}`."""
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"type": "string", "enum": list(dict.fromkeys(texts))}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "choice", "strict": True, "schema": schema}}
 
 
 # --- a hosted model ----------------------------------------------------------
@@ -171,7 +188,13 @@ def _check_provider(endpoint: Endpoint) -> None:
         )
 
 
-def _send_all(chats: Sequence[Chat], max_tokens: int, requests_per_minute: int) -> list[str]:
+def _send_all(
+    chats: Sequence[Chat],
+    max_tokens: int,
+    requests_per_minute: int,
+    choices: Sequence[Sequence[str]] | None = None,
+) -> list[str]:
+    import json
     from concurrent.futures import ThreadPoolExecutor
 
     import openai
@@ -180,18 +203,23 @@ def _send_all(chats: Sequence[Chat], max_tokens: int, requests_per_minute: int) 
     client = openai.OpenAI(max_retries=5)
     gap, turn, lock = 60 / requests_per_minute, [time.monotonic()], threading.Lock()
 
-    def send(chat: Chat) -> str:
+    def send(chat: Chat, texts: Sequence[str] | None) -> str:
         with lock:  # starts are spaced evenly: no window ever holds more than the limit
             turn[0] = max(turn[0] + gap, time.monotonic())
             wait = turn[0] - time.monotonic()
         time.sleep(max(0, wait))
+        options: dict[str, Any] = {"max_tokens": max_tokens}
+        if texts:
+            options = {"response_format": one_of(texts)}
         answer = client.chat.completions.create(
-            model=os.environ["OPENAI_MODEL"], messages=chat, max_tokens=max_tokens, temperature=0
+            model=os.environ["OPENAI_MODEL"], messages=chat, temperature=0, **options
         )
-        return answer.choices[0].message.content or ""
+        content = answer.choices[0].message.content or ""
+        return json.loads(content)["answer"] if texts else content
 
     with ThreadPoolExecutor(8) as pool:
-        return list(tqdm(pool.map(send, chats), total=len(chats), desc="answers", leave=False))
+        answers = pool.map(send, chats, choices or [None] * len(chats))
+        return list(tqdm(answers, total=len(chats), desc="answers", leave=False))
 
 
 # --- batches through transformers --------------------------------------------
@@ -221,7 +249,12 @@ def load(model: str, adapter: str | None = None):
 
 
 def _generate_all(
-    chats: Sequence[Chat], model: str, adapter: str | Path | None, max_new_tokens: int, batch_size: int
+    chats: Sequence[Chat],
+    model: str,
+    adapter: str | Path | None,
+    max_new_tokens: int,
+    batch_size: int,
+    choices: Sequence[Sequence[str]] | None = None,
 ) -> list[str]:
     import torch
     from tqdm.auto import tqdm
@@ -235,14 +268,31 @@ def _generate_all(
             rows = order[start : start + batch_size]
             batch = tokenizer([prompts[i] for i in rows], return_tensors="pt", padding=True, add_special_tokens=False)
             batch = batch.to(network.device)
-            out = network.generate(
-                **batch, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-            )
+            options: dict[str, Any] = {"max_new_tokens": max_new_tokens}
+            if choices is not None:
+                options = _only(tokenizer, [choices[i] for i in rows], batch.input_ids.shape[1])
+            out = network.generate(**batch, **options, do_sample=False, pad_token_id=tokenizer.pad_token_id)
             texts = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
             for i, text in zip(rows, texts, strict=True):
                 answers[i] = text.strip()
             bar.update(len(rows))
     return answers
+
+
+def _only(tokenizer, choices: Sequence[Sequence[str]], prompt_length: int) -> dict[str, Any]:
+    """Options of `generate` that let row i write one of `choices[i]` and then stop."""
+    end = tokenizer.eos_token_id
+    allowed = [[tokenizer(text, add_special_tokens=False).input_ids + [end] for text in texts] for texts in choices]
+
+    def next_tokens(row: int, ids) -> list[int]:
+        written = ids[prompt_length:].tolist()
+        n = len(written)
+        return list({tokens[n] for tokens in allowed[row] if tokens[:n] == written and len(tokens) > n}) or [end]
+
+    return {
+        "prefix_allowed_tokens_fn": next_tokens,
+        "max_new_tokens": max(len(tokens) for row in allowed for tokens in row),
+    }
 
 
 # --- the local server --------------------------------------------------------

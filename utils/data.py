@@ -1,0 +1,429 @@
+"""Corpora and labelled sets of the book: one call each, offline.
+
+| call | what it gives | licence and source |
+|---|---|---|
+| `python_docs()` | the documentation that the running Python carries | PSF-2.0, python.org |
+| `python_questions()` | questions about it with gold passages and answers | CC BY 4.0, written for this book |
+| `unanswerable_questions()` | questions that it cannot answer | CC BY 4.0, written for this book |
+| `parallel_sentences()` | ten support messages in ten languages | CC BY 4.0, written for this book |
+| `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
+
+Importing this module loads the standard library only.
+"""
+
+import functools
+import importlib
+import inspect
+import json
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+DATASETS = Path(__file__).parent / "datasets"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One piece of documentation: a section of a page, or one docstring.
+
+    `text` holds paragraphs separated by a blank line, each reflowed to one
+    line; code keeps its lines. A document has from ten words to a few
+    thousand: split it before you index it.
+    """
+
+    id: str
+    title: str
+    section: str
+    text: str
+    source: str
+
+
+# ---------------------------------------------------------------- the corpus
+
+# Modules whose documentation reads the same on Linux, macOS and Windows.
+_MODULES = (
+    "builtins abc argparse base64 bisect calendar collections configparser contextlib copy csv "
+    "dataclasses datetime enum fnmatch fractions functools glob graphlib hashlib heapq html "
+    "itertools json logging math operator os.path pathlib pickle pprint queue random re secrets "
+    "shelve shlex shutil sqlite3 statistics string struct subprocess tempfile textwrap threading "
+    "time timeit types unittest urllib.parse uuid warnings weakref zipfile zlib"
+).split()
+# Long compilations that mostly repeat the other pages.
+_SKIPPED_TOPICS = {"compound", "formatstrings", "specialnames", "types"}
+_MIN_WORDS = 10
+_NEAR_DUPLICATE = 0.8  # share of common three-word sequences
+
+
+def python_docs() -> list[Document]:
+    """The documentation that the running Python carries: about 1,300 documents.
+
+    Read at run time from `pydoc_data.topics` (the language reference, as
+    `help("for")` prints it) and from the docstrings of some fifty portable
+    modules of the standard library. Tables and grammar are left out; of
+    documents that say nearly the same (`str.find`, `bytes.find`,
+    `bytearray.find`) one is kept. The order is the same in every run; the
+    wording, and so the number of documents, follows the Python version.
+
+    Licence: Python Software Foundation License 2.0.
+    Source: https://docs.python.org/3/ and the standard library itself.
+
+    Raises:
+        RuntimeError: Python runs with -OO, which removes the docstrings.
+    """
+    return list(_python_docs())
+
+
+@functools.cache
+def _python_docs() -> tuple[Document, ...]:
+    from pydoc_data.topics import topics
+
+    if python_docs.__doc__ is None:
+        raise RuntimeError(
+            "python_docs() reads docstrings, and Python runs with -OO, which removes them: run without."
+        )
+    # Small topics first: "for" keeps its own text, and "compound", which
+    # repeats it, loses it. Short names first: "str.find" before "bytes.find".
+    pages = sorted(set(topics) - _SKIPPED_TOPICS, key=lambda name: (len(topics[name]), name))
+    candidates = [section for name in pages for section in _topic_sections(name, topics[name])]
+    candidates += sorted(_docstrings(), key=lambda document: (len(document.id), document.id))
+
+    documents: dict[str, Document] = {}
+    by_shingle: dict[tuple[str, ...], list[str]] = {}
+    shingles_of: dict[str, set[tuple[str, ...]]] = {}
+    for document in candidates:
+        words = re.findall(r"\w+", document.text.lower())
+        if len(words) < _MIN_WORDS or document.id in documents:
+            continue
+        shingles = set(zip(words, words[1:], words[2:], strict=False))
+        common = Counter(other for shingle in shingles for other in by_shingle.get(shingle, ()))
+        if any(
+            count / len(shingles | shingles_of[other]) > _NEAR_DUPLICATE
+            for other, count in common.most_common(3)
+        ):
+            continue
+        documents[document.id], shingles_of[document.id] = document, shingles
+        for shingle in shingles:
+            by_shingle.setdefault(shingle, []).append(document.id)
+    return tuple(documents[name] for name in sorted(documents))
+
+
+def _topic_sections(name: str, page: str) -> Iterator[Document]:
+    """Cut one page of the reference at its headings and at its definitions."""
+    lines = page.replace("’", "'").replace("“", '"').replace("”", '"').splitlines()
+    page_title, title, signature, block = name, name, "", []
+
+    def document() -> Document:
+        section = page_title if title != page_title else "Language reference"
+        text = "\n".join(filter(None, (signature, _reflow(block))))
+        return Document(
+            f"reference/{name}#{_slug(title)}",
+            title,
+            section,
+            text,
+            f'Python reference, help("{name}")',
+        )
+
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        underline = re.fullmatch(r"([*=\-~^])\1{2,}", below)
+        definition = re.match(r"(?:class |classmethod |async )?([\w.]+)\(.*", line)
+        if underline and line.strip() and not line.startswith(" "):
+            yield document()
+            title = line.replace('"', "")
+            page_title = title if below.startswith("*") else page_title
+            signature, block = "", []
+        elif definition and not below.strip() and "." in definition[1]:
+            yield document()
+            title, signature, block = definition[1], line, []
+        elif not re.fullmatch(r"([*=\-~^])\1{2,}", line):
+            block.append(line)
+    yield document()
+
+
+def _docstrings() -> Iterator[Document]:
+    """Docstrings of the modules above, of their public classes, functions and methods."""
+
+    def document(name: str, module: str, thing: object) -> Iterator[Document]:
+        # Packages patch what they import: `transformers` gives logging.Logger two methods.
+        # Their names must not make the corpus depend on what else is loaded.
+        home = str(getattr(thing, "__module__", None) or module).partition(".")[0]
+        if home in sys.stdlib_module_names and (text := inspect.getdoc(thing)):
+            yield Document(
+                f"library/{name}",
+                name,
+                f"Module {module}",
+                _reflow(text.splitlines()),
+                f'help("{name}")',
+            )
+
+    for module_name in _MODULES:
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError:  # a Python built without it, as some are without sqlite3
+            continue
+        names = getattr(module, "__all__", None) or [
+            name for name in dir(module) if not name.startswith("_")
+        ]
+        prefix = "" if module_name == "builtins" else f"{module_name}."
+        yield from document(module_name, module_name, module)
+        for name in sorted(names):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # names on their way out
+                member = getattr(module, name, None)
+            if not callable(member):
+                continue
+            yield from document(prefix + name, module_name, member)
+            if inspect.isclass(member):
+                for attribute in sorted(vars(member)):
+                    if not attribute.startswith("_") and callable(
+                        method := getattr(member, attribute, None)
+                    ):
+                        yield from document(f"{prefix}{name}.{attribute}", module_name, method)
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^\w.]+", "-", title.lower()).strip("-")
+
+
+def _reflow(lines: Sequence[str]) -> str:
+    """Paragraphs on one line each, code kept as it is, tables and grammar dropped."""
+    paragraphs: list[str] = []
+    indent, code_indent = 0, None  # of the paragraph above; of the code block that we are in
+    for block in re.split(r"\n[ \t]*\n", inspect.cleandoc("\n".join(["", *lines]))):
+        rows = [row.rstrip() for row in block.splitlines() if row.strip()]
+        if not rows or any(re.match(r"\s*(\+[-=]{3}|\|.*\|$|[=-]{3,})", row) for row in rows):
+            continue
+        above, indent = indent, len(rows[0]) - len(rows[0].lstrip())
+        introduced = (
+            bool(paragraphs) and paragraphs[-1].endswith((":", "to", "::")) and indent > above
+        )
+        if code_indent is not None and indent < code_indent:
+            code_indent = None
+        if introduced and code_indent is None:
+            code_indent = indent
+        if "::=" in block or re.match(r"\s*\w+:(\s|$)", rows[0]) and block.count('"') >= 4:
+            continue  # grammar
+        if code_indent is not None or rows[0].lstrip().startswith(">>>"):
+            paragraphs.append("\n".join(rows))
+        else:
+            joined = re.sub(r"\s+", " ", " ".join(rows)).strip()
+            paragraphs.append(re.sub(r"(?<=[a-z])- (?=[a-z])", "-", joined))
+    return "\n\n".join(paragraphs)
+
+
+def text_files(
+    folder: str | Path, patterns: Sequence[str] = ("**/*.md", "**/*.txt")
+) -> list[Document]:
+    """Your own Markdown and text files, one `Document` each, in the order of their paths.
+
+    Raises:
+        FileNotFoundError: the folder has no such file.
+        UnicodeDecodeError: a file is not UTF-8.
+    """
+    folder = Path(folder)
+    paths = sorted(
+        {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    )
+    if not paths:
+        raise FileNotFoundError(f"No file in {folder.resolve()} matches {' or '.join(patterns)}.")
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    return [
+        Document(name, Path(name).stem, str(Path(name).parent), text, name)
+        for name, text in zip(names, texts, strict=True)
+    ]
+
+
+# ------------------------------------------------------------- other languages
+
+
+def parallel_sentences() -> dict[str, list[str]]:
+    """Ten messages to a customer service in ten languages: `{"English": [...], "Spanish": [...], ...}`.
+
+    The n-th message says the same in every language, put as people there would
+    put it. There are no names and no digits, so that lengths compare languages
+    and not examples. Ten messages show factors of two, not tenths.
+
+    Licence: CC BY 4.0. Source: written for this book.
+    """
+    return _rows("parallel_sentences.json")
+
+
+# ------------------------------------------------------------- the questions
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Where the answer stands: any passage cut from this document that holds this string."""
+
+    document_id: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its gold passages and with what counts as an answer.
+
+    `kind` is "exception", "number" or "phrase"; `answers` and `reject` are
+    regular expressions; `sentences` are those of the gold documents that
+    hold the evidence; `split` is "dev" or "test".
+    """
+
+    id: str
+    split: str
+    kind: str
+    question: str
+    answers: tuple[str, ...]
+    reject: tuple[str, ...]
+    gold: tuple[Gold, ...]
+    sentences: tuple[str, ...]
+
+
+def python_questions(split: str | None = None) -> list[Question]:
+    """185 hand-written questions about `python_docs()`, in two halves.
+
+    They are asked as people ask, with few words of the passage that answers.
+    Choose settings on the "dev" half, report on the "test" half. Every gold
+    passage is looked up in the documentation of the running Python: where a
+    version has dropped or reworded it, the question is left out, and one
+    printed line says which.
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        split: "dev", "test", or None for both.
+    """
+    rows = _rows("python_questions.json")["answerable"]
+    questions, missing = read_questions(rows, python_docs())
+    if missing:
+        print(
+            f"{len(missing)} of {len(rows)} questions left out, this Python words them otherwise: {', '.join(missing)}"
+        )
+    return _of_split(questions, split)
+
+
+def unanswerable_questions(topic: str, split: str | None = None) -> list[str]:
+    """Questions to which `python_docs()` has no answer, in two halves.
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        topic: "off" (eggs, rivers, painters) or "near" (programming, but pandas, Docker or CSS).
+        split: "dev", "test", or None for both.
+    """
+    rows = [row for row in _rows("python_questions.json")["unanswerable"] if row["topic"] == topic]
+    if not rows:
+        raise ValueError(f'topic is "off" or "near", not {topic!r}.')
+    return [row["question"] for row in rows if split in (None, row["split"])]
+
+
+def read_questions(
+    rows: Iterable[dict], documents: Iterable[Document]
+) -> tuple[list[Question], list[str]]:
+    """Questions in the form of `datasets/python_questions.json`, checked against a corpus.
+
+    Returns:
+        The questions whose gold passage the corpus has, and the ids of the others.
+    """
+    texts = {document.id: document.text for document in documents}
+    flat = {name: " ".join(text.split()) for name, text in texts.items()}
+    questions, missing = [], []
+    for row in rows:
+        gold = tuple(
+            Gold(name, evidence) for name, evidence in row["gold"] if evidence in flat.get(name, "")
+        )
+        sentences = tuple(
+            _sentence_with(texts[entry.document_id], entry.evidence) for entry in gold
+        )
+        if gold:
+            fields = {name: row[name] for name in ("id", "split", "kind", "question")}
+            patterns = {name: tuple(row[name]) for name in ("answers", "reject")}
+            questions.append(Question(**fields, **patterns, gold=gold, sentences=sentences))
+        else:
+            missing.append(row["id"])
+    return questions, missing
+
+
+def is_gold(question: Question, document_id: str, text: str) -> bool:
+    """Whether this passage of this document answers the question, however the document was cut."""
+    text = " ".join(text.split())
+    return any(
+        entry.document_id == document_id and entry.evidence in text for entry in question.gold
+    )
+
+
+MAX_ANSWER_WORDS = 45  # or as long as the longest gold sentence
+_RIVALS = {
+    "exception": r"\b[A-Z]\w*(?:Error|Exception|Iteration|Warning|Interrupt|Expired)\b",
+    "number": r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?\b(?!\()",
+}
+_NEGATION = re.compile(r"(?:\b(?:not|never|no|cannot)|n't)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
+
+
+def score_answer(question: Question, answer: str) -> bool:
+    """Whether an answer is right, by rule and strictly.
+
+    Right is an answer of at most 45 words that matches an accepted pattern
+    outside a negation, and none of the rejected ones. It earns nothing by
+    repeating the question (accepted patterns never match it), nor by listing
+    candidates: an answer that names another exception, or another number,
+    than the accepted one is wrong, unless the gold sentence or the question
+    names it too; one that fits the questions of others at random is too long.
+    """
+    words = answer.split()
+    limit = max(MAX_ANSWER_WORDS, *(len(sentence.split()) for sentence in question.sentences))
+    if not 0 < len(words) <= limit:
+        return False
+    answer = " ".join(words)
+    if any(re.search(pattern, answer) for pattern in question.reject):
+        return False
+    hits = [
+        match
+        for pattern in question.answers
+        for match in re.finditer(pattern, answer, re.IGNORECASE)
+    ]
+    if not any(
+        match[0].lower().startswith(("not ", "no ", "no-"))
+        or not _NEGATION.search(answer[: match.start()])
+        for match in hits
+    ):
+        return False
+    if rival := _RIVALS.get(question.kind):
+        allowed = set(re.findall(rival, " ".join((question.question, *question.sentences))))
+        named = set(re.findall(rival, answer))
+        accepted = {
+            name
+            for name in named
+            if any(re.search(pattern, name, re.IGNORECASE) for pattern in question.answers)
+        }
+        return named <= allowed | accepted
+    return True
+
+
+def sentences(text: str) -> list[str]:
+    """Cut a text into sentences at . ! ? before a space and a capital, and at line ends."""
+    return [
+        part.strip() for part in re.split(r"(?<=[.!?])\s+(?=[\"'*`(A-Z])|\n+", text) if part.strip()
+    ]
+
+
+def _sentence_with(text: str, evidence: str) -> str:
+    """The sentence of a text that holds the evidence."""
+    for paragraph in text.split("\n\n"):
+        if evidence in (paragraph := " ".join(paragraph.split())):
+            found = [sentence for sentence in sentences(paragraph) if evidence in sentence]
+            return found[0] if found else paragraph
+    raise ValueError(f"Evidence across paragraphs: {evidence!r}")
+
+
+def _of_split(questions: list[Question], split: str | None) -> list[Question]:
+    if split not in (None, "dev", "test"):
+        raise ValueError(f'split is "dev", "test" or None, not {split!r}.')
+    return [question for question in questions if split in (None, question.split)]
+
+
+def _rows(name: str) -> dict:
+    return json.loads((DATASETS / name).read_text(encoding="utf-8"))

@@ -1,15 +1,17 @@
-"""`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`.
+"""`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`, and its picture.
 
-Everything in it comes from the notebooks: title, metadata, and what the claims cell printed after
-`Measured:`.
+Everything comes from the notebooks: title, metadata, what the claims cell printed after `Measured:`,
+and the plot of the cell tagged `picture`.
 """
 
+import base64
 import re
 from itertools import groupby
 
 from . import BookError, discover, frontmatter
 from .discover import Recipe
 
+PICTURE = "docs/picture.png"
 BLOCK = re.compile(r"(<!-- recipes -->\n).*?(<!-- /recipes -->)", re.DOTALL)
 
 
@@ -33,13 +35,27 @@ def main(args) -> int:
             f"{path} has no place for the table: the lines <!-- recipes --> and <!-- /recipes -->"
         )
     text = BLOCK.sub(lambda match: f"{match[1]}{tables()}{match[2]}", present)
-    if text == present:
+    image, drawn = discover.ROOT / PICTURE, picture()
+    if text == present and (drawn is None or (image.exists() and image.read_bytes() == drawn)):
         return 0
     if args.check:
-        print("the README's table is not what the notebooks say: python -m utils.book table")
+        print("the README's table or picture is not what the notebooks say: python -m utils.book table")
         return 1
     path.write_text(text, encoding="utf-8")
+    if drawn is not None:
+        image.parent.mkdir(exist_ok=True)
+        image.write_bytes(drawn)
     return 0
+
+
+def picture() -> bytes | None:
+    """The plot of the first cell tagged `picture`, a PNG."""
+    for recipe in discover.recipes():
+        for cell in discover.tagged(recipe.read(), "picture"):
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output.data["image/png"])
+    return None
 
 
 def tables() -> str:

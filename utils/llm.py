@@ -268,31 +268,61 @@ def _generate_all(
             rows = order[start : start + batch_size]
             batch = tokenizer([prompts[i] for i in rows], return_tensors="pt", padding=True, add_special_tokens=False)
             batch = batch.to(network.device)
+            length = batch.input_ids.shape[1]
             options: dict[str, Any] = {"max_new_tokens": max_new_tokens}
             if choices is not None:
-                options = _only(tokenizer, [choices[i] for i in rows], batch.input_ids.shape[1])
-            out = network.generate(**batch, **options, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-            texts = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+                choice = _Choice(tokenizer, [choices[i] for i in rows], length)
+                options = {"prefix_allowed_tokens_fn": choice, "max_new_tokens": choice.longest}
+            out = network.generate(
+                **batch, **options, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+            if choices is None:
+                texts = tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
+            else:
+                texts = [choice.text(row, ids[length:].tolist()) for row, ids in enumerate(out)]
             for i, text in zip(rows, texts, strict=True):
                 answers[i] = text.strip()
             bar.update(len(rows))
     return answers
 
 
-def _only(tokenizer, choices: Sequence[Sequence[str]], prompt_length: int) -> dict[str, Any]:
-    """Options of `generate` that let row i write one of `choices[i]` and then stop."""
-    end = tokenizer.eos_token_id
-    allowed = [[tokenizer(text, add_special_tokens=False).input_ids + [end] for text in texts] for texts in choices]
+class _Choice:
+    """Masks for `generate` under which row i can only begin one of `choices[i]`.
 
-    def next_tokens(row: int, ids) -> list[int]:
-        written = ids[prompt_length:].tolist()
+    It stops as soon as the beginning belongs to one text alone: a few tokens
+    decide, and the rest of the text need not be generated.
+    """
+
+    def __init__(self, tokenizer, choices: Sequence[Sequence[str]], prompt_length: int):
+        self.end, self.prompt_length = tokenizer.eos_token_id, prompt_length
+        self.texts = [list(dict.fromkeys(texts)) for texts in choices]
+        self.tokens = [
+            [tokenizer(text, add_special_tokens=False).input_ids + [self.end] for text in texts]
+            for texts in self.texts
+        ]
+
+    @property
+    def longest(self) -> int:
+        """As many tokens as can be needed: no two texts share more."""
+        return max(len(tokens) for row in self.tokens for tokens in row)
+
+    def matching(self, row: int, written: list[int]) -> list[int]:
+        """Which of the row's texts begin with these tokens."""
         n = len(written)
-        return list({tokens[n] for tokens in allowed[row] if tokens[:n] == written and len(tokens) > n}) or [end]
+        return [i for i, tokens in enumerate(self.tokens[row]) if tokens[:n] == written]
 
-    return {
-        "prefix_allowed_tokens_fn": next_tokens,
-        "max_new_tokens": max(len(tokens) for row in allowed for tokens in row),
-    }
+    def __call__(self, row: int, ids) -> list[int]:
+        written = ids[self.prompt_length :].tolist()
+        left = self.matching(row, written)
+        if len(left) < 2:
+            return [self.end]
+        return list({self.tokens[row][i][len(written)] for i in left})
+
+    def text(self, row: int, written: list[int]) -> str:
+        """The text that the generated tokens chose."""
+        while len(found := self.matching(row, written)) != 1:  # padding, and the end put early
+            written = written[:-1]
+        return self.texts[row][found[0]]
 
 
 # --- the local server --------------------------------------------------------

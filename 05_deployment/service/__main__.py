@@ -27,6 +27,7 @@ def main() -> None:
         log_config=None,  # its records go through logs.configure()
         access_log=False,  # RequestLog writes the better line
         server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
 

@@ -29,11 +29,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = 8000
-    # {"web": {"secret": "...", "rate_limit": "600/minute"}}; no default, so an open service cannot happen by oversight
+    # {"web": {"secret": "...", "rate_limit": "600/minute"}}. No default: an open service must not
+    # happen by oversight.
     api_keys: dict[str, ApiKey] = Field(min_length=1)
-    rate_limit_storage: str = (
-        "async+memory://"  # "async+redis://..." as soon as there are two processes
-    )
+    # async+redis://... as soon as there are two processes
+    rate_limit_storage: str = "async+memory://"
 
     max_body_bytes: int = 64 * 1024
     max_prompt_chars: int = 8_000  # all messages together, about 2,000 tokens of English
@@ -44,9 +44,10 @@ class Settings(BaseSettings):
     connect_timeout_s: float = Field(1.0, gt=0)
     request_timeout_s: float = Field(20.0, gt=0)  # the model's whole answer, retries included
     max_retries: int = Field(2, ge=0)
-    shutdown_grace_s: int = (
-        30  # at least request_timeout_s, and less than Kubernetes' terminationGracePeriodSeconds
-    )
+    # Longer than the load balancer's, so that it closes idle connections and never meets a closed one.
+    keep_alive_s: int = 75
+    # More than request_timeout_s, less than Kubernetes' terminationGracePeriodSeconds.
+    shutdown_grace_s: int = 30
 
     usd_per_million_prompt_tokens: float = Field(0.0, ge=0)
     usd_per_million_completion_tokens: float = Field(0.0, ge=0)

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from utils import llm
 from utils.book import discover, frontmatter, normalise
 
 PYPROJECT = """\
@@ -34,6 +35,41 @@ def pytest_collection_modifyitems(config, items):
         others = [item for item in items if "recipe" not in item.fixturenames]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture(autouse=True)
+def no_provider():
+    """Every test starts as at a reader who has chosen no provider, and leaves no choice behind."""
+
+    def forget():
+        for name in llm.NAMES:
+            os.environ.pop(name, None)
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """`llm.serve`: one server of each kind for all tests of a run, stopped at its end."""
+    yield llm.serve
+    for running in list(llm._running.values()):
+        running.close()
+
+
+@pytest.fixture
+def endpoint(serve):
+    """The local server, chosen through the environment as `serve` does it."""
+    return serve()
+
+
+@pytest.fixture
+def as_provider(serve, monkeypatch):
+    """The local server chosen as a reader chooses a provider: to the client it is one."""
+    endpoint = serve()
+    monkeypatch.setattr(llm, "_running", {})
+    return endpoint
 
 
 def code(source: str, *tags: str):

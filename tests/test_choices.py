@@ -14,12 +14,6 @@ def ask(text: str) -> list[dict]:
     return [{"role": "user", "content": text}]
 
 
-@pytest.fixture(autouse=True)
-def local(monkeypatch):
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_answers_are_among_the_choices_whatever_the_batch(monkeypatch):
     """In float32, where rounding leaves no near ties open."""
     import torch
@@ -82,35 +76,19 @@ def test_every_chat_needs_choices():
             llm.chat_batch([ask("a"), ask("b")], choices=choices)
 
 
-def test_one_of_binds_the_local_server():
-    endpoint = llm.serve()
-    try:
-        answer = openai.OpenAI(max_retries=0).chat.completions.create(
-            model=endpoint.model,
-            messages=ask("What colour is the sky?"),
-            temperature=0,
-            response_format=llm.one_of(['He said: "blue".', "It's a kind of cheese."]),
-        )
-        assert json.loads(answer.choices[0].message.content)["answer"] in (
-            'He said: "blue".',
-            "It's a kind of cheese.",
-        )
-    finally:
-        endpoint.close()
+def test_one_of_binds_the_local_server(endpoint):
+    texts = ['He said: "blue".', "It's a kind of cheese."]
+    answer = openai.OpenAI(max_retries=0).chat.completions.create(
+        model=endpoint.model,
+        messages=ask("What colour is the sky?"),
+        temperature=0,
+        response_format=llm.one_of(texts),
+    )
+    assert json.loads(answer.choices[0].message.content)["answer"] in texts
 
 
-def test_a_hosted_model_is_asked_with_the_schema(monkeypatch):
-    endpoint = llm.serve()  # stands for a provider that the reader has chosen
-    address, key, model = endpoint.base_url, endpoint.api_key, endpoint.model
-    monkeypatch.setattr(llm, "_running", {})
-    monkeypatch.setenv("OPENAI_BASE_URL", address)
-    monkeypatch.setenv("OPENAI_API_KEY", key)
-    monkeypatch.setenv("OPENAI_MODEL", model)
-    try:
-        assert llm.hosted()
-        answers = llm.chat_batch(
-            [ask("What colour is the sky?"), ask("Hi")], choices=[COLOURS, ["Only this."]]
-        )
-        assert answers[0] in COLOURS and answers[1] == "Only this."
-    finally:
-        endpoint.close()
+def test_a_hosted_model_is_asked_with_the_schema(as_provider):
+    assert llm.hosted()
+    chats = [ask("What colour is the sky?"), ask("Hi")]
+    answers = llm.chat_batch(chats, choices=[COLOURS, ["Only this."]])
+    assert answers[0] in COLOURS and answers[1] == "Only this."

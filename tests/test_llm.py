@@ -27,16 +27,6 @@ WEATHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"):
-            patch.delenv(name, raising=False)
-        endpoint = llm.serve()
-        yield endpoint
-        endpoint.close()
-
-
 @pytest.fixture
 def client(endpoint):
     return openai.OpenAI(max_retries=0)
@@ -259,43 +249,30 @@ def test_a_reader_who_leaves_stops_the_model(client, endpoint):
 # --- the environment ---------------------------------------------------------
 
 
-@pytest.fixture
-def clean(monkeypatch):
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(llm, "_running", {})
-    return monkeypatch
-
-
 def test_the_same_server_is_used_again(endpoint):
     assert llm.serve() is endpoint and os.environ["OPENAI_MODEL"] == models.CHAT
 
 
-def test_a_chosen_provider_is_left_alone(clean, endpoint):
-    """The running server stands in for a provider: to the client it is one."""
-    clean.setenv("OPENAI_BASE_URL", endpoint.base_url)
-    clean.setenv("OPENAI_API_KEY", endpoint.api_key)
-    clean.setenv("OPENAI_MODEL", endpoint.model)
+def test_a_chosen_provider_is_left_alone(as_provider):
     chosen = llm.serve("Qwen/Qwen3-1.7B")
-    assert not chosen.local and chosen.model == endpoint.model
+    assert not chosen.local and chosen.model == as_provider.model
     chosen.close()
-    assert os.environ["OPENAI_BASE_URL"] == endpoint.base_url
+    assert os.environ["OPENAI_BASE_URL"] == as_provider.base_url
     chats = [[{"role": "user", "content": f"Say the number {i}."}] for i in range(5)]
     answers = llm.chat_batch(chats, max_new_tokens=8, requests_per_minute=6000)
     assert len(answers) == 5 and all(answers)
 
 
-def test_a_key_alone_sends_no_bill(clean):
-    clean.setenv("OPENAI_API_KEY", "sk-of-the-reader")
+def test_a_key_alone_sends_no_bill(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-reader")
     assert not llm.hosted()
 
 
-def test_a_wrong_key_and_a_dead_provider_are_one_sentence(clean, endpoint):
-    clean.setenv("OPENAI_BASE_URL", endpoint.base_url)
-    clean.setenv("OPENAI_API_KEY", "wrong")
+def test_a_wrong_key_and_a_dead_provider_are_one_sentence(as_provider, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong")
     with pytest.raises(llm.LLMError, match="refuses the key in OPENAI_API_KEY"):
         llm.serve()
-    clean.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     with pytest.raises(llm.LLMError, match="does not answer"):
         llm.serve()
 
@@ -303,11 +280,11 @@ def test_a_wrong_key_and_a_dead_provider_are_one_sentence(clean, endpoint):
 # --- batches and other models ------------------------------------------------
 
 
-def test_a_batch_equals_one_by_one(clean):
+def test_a_batch_equals_one_by_one(monkeypatch):
     """In float32, where rounding leaves no near ties open."""
     import torch
 
-    clean.setattr("utils.hardware.dtype", lambda: torch.float32)
+    monkeypatch.setattr("utils.hardware.dtype", lambda: torch.float32)
     llm.load.cache_clear()
     questions = ["What is gravity?", "Hi", "Name three colours of the rainbow, in a short list.", "Who was Ada Lovelace?"]
     chats = [[{"role": "user", "content": q}] for q in questions]
@@ -317,7 +294,7 @@ def test_a_batch_equals_one_by_one(clean):
     assert together == alone and len(set(together)) == 4
 
 
-def test_a_model_without_gguf_is_served_by_transformers(clean):
+def test_a_model_without_gguf_is_served_by_transformers():
     snapshot = models.RELEASES[models.CHAT].snapshot
     endpoint = llm._start(str(snapshot), None, 1, 512, 0)
     client = openai.OpenAI(base_url=endpoint.base_url, api_key=endpoint.api_key)

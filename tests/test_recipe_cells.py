@@ -9,36 +9,12 @@ from pathlib import Path
 import pytest
 
 import utils
+from utils import llm, models
 from utils.book import discover
 
 ADAPTER = discover.ROOT / "03_finetuning" / "adapters" / "tool_calling"
 PASSED_ON = ("PATH", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "LD_LIBRARY_PATH")
 NOISE = re.compile(r"^.*(?:warning|deprecated|traceback).*$", re.IGNORECASE | re.MULTILINE)
-
-
-@pytest.fixture(scope="session")
-def endpoint():
-    """A function that gives the environment of a local model server, with the adapter or without."""
-    from utils import llm, models
-
-    started = {}
-
-    def environment(with_adapter: bool) -> dict[str, str]:
-        if with_adapter not in started:
-            models.ensure(models.CHAT)
-            started[with_adapter] = llm.serve(
-                models.CHAT, adapter=str(ADAPTER) if with_adapter else None
-            )
-        found = started[with_adapter]
-        return {
-            "OPENAI_BASE_URL": found.base_url,
-            "OPENAI_API_KEY": found.api_key,
-            "OPENAI_MODEL": found.model,
-        }
-
-    yield environment
-    for found in started.values():
-        found.close()
 
 
 def run_alone(
@@ -78,19 +54,16 @@ def check(done: subprocess.CompletedProcess) -> None:
     assert done.stdout.strip(), "a recipe shows what it does"
 
 
-def test_recipe_cell(recipe, tmp_path, endpoint):
+def test_recipe_cell(recipe, tmp_path, serve):
     (cell,) = discover.tagged(recipe.read(), "recipe")
-    with_adapter = bool(recipe.meta.get("adapter"))
-    environment = endpoint(with_adapter) if with_adapter or "OPENAI" in cell.source.upper() else {}
-    if models := recipe.meta.get("models"):
-        from utils.models import ensure
-
-        ensure(*models)
-    check(
-        run_alone(
-            cell.source, tmp_path, environment, timeout=max(120, 4 * recipe.meta["cpu_seconds"])
-        )
-    )
+    models.ensure(*recipe.meta.get("models", []))
+    if recipe.meta.get("adapter"):
+        serve(adapter=str(ADAPTER))
+    elif "OPENAI" in cell.source.upper():
+        serve()
+    environment = {name: os.environ[name] for name in llm.NAMES if name in os.environ}
+    seconds = max(120, 4 * recipe.meta["cpu_seconds"])
+    check(run_alone(cell.source, tmp_path, environment, seconds))
 
 
 ALONE = """

@@ -57,11 +57,11 @@ class Endpoint:
         for key in [key for key, running in _running.items() if running is self]:
             del _running[key]
         if os.environ.get("OPENAI_BASE_URL") == self.base_url and self.local:
-            for name in _NAMES:
+            for name in NAMES:
                 os.environ.pop(name, None)
 
 
-_NAMES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL")
+NAMES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL")
 _running: dict[tuple, Endpoint] = {}
 
 
@@ -114,7 +114,7 @@ def serve(
         _running[key] = _start(model, adapter, parallel, context, port)
     endpoint = _running[key]
     values = (endpoint.base_url, endpoint.api_key, endpoint.model)
-    os.environ.update(zip(_NAMES, values, strict=True))
+    os.environ.update(zip(NAMES, values, strict=True))
     return endpoint
 
 

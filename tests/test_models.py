@@ -13,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import certifi
 import pytest
 
 from utils import models
@@ -54,11 +55,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         index = self.server
         if self.path == "/simple/tiny-model/":
             if index.html:
-                page = f'<html><a href="../../files/{index.wheel}#sha256=0">{index.wheel}</a></html>'
+                page = (
+                    f'<html><a href="../../files/{index.wheel}#sha256=0">{index.wheel}</a></html>'
+                )
                 self.wfile.write(self.answer(200, page.encode(), "text/html"))
             else:
-                page = json.dumps({"files": [{"filename": index.wheel, "url": f"/files/{index.wheel}"}]})
-                self.wfile.write(self.answer(200, page.encode(), "application/vnd.pypi.simple.v1+json"))
+                page = json.dumps(
+                    {"files": [{"filename": index.wheel, "url": f"/files/{index.wheel}"}]}
+                )
+                self.wfile.write(
+                    self.answer(200, page.encode(), "application/vnd.pypi.simple.v1+json")
+                )
             return
         content = bytes(reversed(index.content)) if index.spoil else index.content
         wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -206,12 +213,27 @@ def test_no_index(fetch):
 @pytest.mark.parametrize("noticed", ["beforehand", "when it happens"])
 def test_a_full_disk(program, environment, tmp_path, noticed):
     """On a real file system of 3 MB: the wheel fits, what it unpacks to does not."""
-    mount = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=3m none {tmp_path} && exec "$@"', "sh"]
-    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
+    mount = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size=3m none {tmp_path} && exec "$@"',
+        "sh",
+    ]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*mount, "true"], capture_output=True).returncode
+    ):
         pytest.skip("this machine allows no mount in a namespace of one's own")
     if noticed == "when it happens":  # somebody else takes the room after the check
-        program = "import shutil; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(0, 0, 1 << 40)" + program
-    done = subprocess.run([*mount, sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        program = (
+            "import shutil; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(0, 0, 1 << 40)"
+            + program
+        )
+    done = subprocess.run(
+        [*mount, sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert ("No room for tiny" if noticed == "beforehand" else "filled up") in done.stderr
     assert "COOKBOOK_CACHE" in done.stderr
@@ -236,8 +258,23 @@ def test_the_book_models_are_whole():
 def test_an_unknown_model_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "HUB_CACHE", tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(models.ModelError, match="nobody/nothing could not be got .* check the name"):
+    with pytest.raises(
+        models.ModelError, match="nobody/nothing could not be got .* check the name"
+    ):
         models.ensure("nobody/nothing")
+
+
+def test_trusts_the_certificates_that_pip_is_set_to(tmp_path, monkeypatch):
+    """A company's proxy signs with an authority of its own."""
+    bundle = Path(certifi.where()).read_text()
+    one = bundle[bundle.index("-----BEGIN") :].split("-----END CERTIFICATE-----")[0]
+    (tmp_path / "own.pem").write_text(f"{one}-----END CERTIFICATE-----\n")
+    (tmp_path / "pip.conf").write_text(f"[global]\ncert = {tmp_path / 'own.pem'}\n")
+    for name in ("PIP_CERT", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert len(models._certificates().get_ca_certs()) > 1
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert len(models._certificates().get_ca_certs()) == 1
 
 
 def test_imported_too_late_it_says_so():

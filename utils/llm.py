@@ -174,8 +174,11 @@ def _check_provider(endpoint: Endpoint) -> None:
     import httpx
 
     address = endpoint.base_url.rstrip("/") + "/models"
+    headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+    if httpx.URL(address).host == "api.anthropic.com":  # its list of models wants the key its own way
+        headers |= {"x-api-key": endpoint.api_key, "anthropic-version": "2023-06-01"}
     try:
-        response = httpx.get(address, headers={"Authorization": f"Bearer {endpoint.api_key}"}, timeout=10)
+        response = httpx.get(address, headers=headers, timeout=10)
     except httpx.HTTPError as error:
         raise LLMError(
             f"{endpoint.base_url} does not answer ({error}): check OPENAI_BASE_URL, or unset it and "
@@ -208,18 +211,29 @@ def _send_all(
             turn[0] = max(turn[0] + gap, time.monotonic())
             wait = turn[0] - time.monotonic()
         time.sleep(max(0, wait))
-        options: dict[str, Any] = {"max_tokens": max_tokens}
-        if texts:
-            options = {"response_format": one_of(texts)}
-        answer = client.chat.completions.create(
-            model=os.environ["OPENAI_MODEL"], messages=chat, temperature=0, **options
-        )
+        options = {"response_format": one_of(texts)} if texts else {"max_tokens": max_tokens}
+        answer = _complete(client, messages=chat, temperature=0, **options)
         content = answer.choices[0].message.content or ""
         return json.loads(content)["answer"] if texts else content
 
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(send, chats, choices or [None] * len(chats))
         return list(tqdm(answers, total=len(chats), desc="answers", leave=False))
+
+
+def _complete(client, **options: Any):
+    """A chat completion; what a reasoning model refuses is left out or given its newer name."""
+    import openai
+
+    try:
+        return client.chat.completions.create(model=os.environ["OPENAI_MODEL"], **options)
+    except openai.BadRequestError as error:
+        if error.param not in options or error.param not in ("max_tokens", "temperature"):
+            raise
+        value = options.pop(error.param)
+        if error.param == "max_tokens":
+            options["max_completion_tokens"] = value
+        return _complete(client, **options)
 
 
 # --- batches through transformers --------------------------------------------

@@ -63,7 +63,7 @@ markdown
 ## Claims
 
 TODO: a sentence on the margin. Exactly what the title promised, and nothing that could not fail.
-code claims
+code claims,nbval-ignore-output
 raise NotImplementedError("state with `assert` what this recipe proves, then print the headline")
 # assert accuracy > baseline + 0.1, f"{{accuracy:.2f}} is not clearly above {{baseline:.2f}}"
 # print(f"Measured: ... from {{baseline:.2f}} to {{accuracy:.2f}} on {{len(questions)}} questions.")
@@ -71,7 +71,7 @@ markdown
 ## The recipe in one cell
 
 TODO: what it needs in the environment. Public packages only, nothing of `utils`.
-code recipe
+code recipe,nbval-ignore-output
 
 markdown
 ## When it breaks
@@ -109,9 +109,9 @@ def template(title: str):
 
     cells = []
     parts = re.split(r"^(markdown|code)(?: (\S+))?\n", TEMPLATE, flags=re.MULTILINE)[1:]
-    for kind, tag, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+    for kind, tags, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         make = new_code_cell if kind == "code" else new_markdown_cell
-        metadata = {"tags": [tag]} if tag else {}
+        metadata = {"tags": tags.split(",")} if tags else {}
         cells.append(make(source.format(title=title).strip(), metadata=metadata))
     meta = {"cpu_seconds": 30, "learn": "TODO", "models": [], "needs": [], "quick": False}
     return new_notebook(cells=cells, metadata={"cookbook": meta})

@@ -6,6 +6,8 @@
 | `python_questions()` | questions about it with gold passages and answers | CC BY 4.0, written for this book |
 | `unanswerable_questions()` | questions that it cannot answer | CC BY 4.0, written for this book |
 | `parallel_sentences()` | ten support messages in ten languages | CC BY 4.0, written for this book |
+| `question_pairs()` | pairs of support questions: the same, or nearly the same words | CC BY 4.0, written for this book |
+| `meaning_triplets()` | a sentence, its meaning in other words, its words with another meaning | CC BY 4.0, written for this book |
 | `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
 
 Importing this module loads the standard library only.
@@ -250,6 +252,49 @@ def parallel_sentences() -> dict[str, list[str]]:
     Licence: CC BY 4.0. Source: written for this book.
     """
     return _rows("parallel_sentences.json")
+
+
+# ----------------------------------------------------------- alike or not alike
+
+
+def question_pairs(split: str) -> list[tuple[str, str, bool]]:
+    """60 pairs of questions to a customer service: `(one, other, is_duplicate)`.
+
+    Half are duplicates, one question in other words. The other half are near
+    misses, which share words and need another answer, and are harder than
+    what most pairs of a real log look like. No question stands in both halves.
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        split: "dev", to choose a threshold on, or "test", to report on.
+    """
+    if split not in ("dev", "test"):
+        raise ValueError(f'split is "dev" or "test", not {split!r}.')
+    rows = _rows("question_pairs.json")
+    return [
+        (one, other, kind == "duplicates")
+        for kind in ("duplicates", "near_misses")
+        for one, other in rows[f"{split} {kind}"]
+    ]
+
+
+def meaning_triplets() -> dict[str, list[tuple[str, str, str]]]:
+    """Twenty triplets of each kind: `{"negation": [(anchor, same, different), ...], ...}`.
+
+    `same` says what `anchor` says with few of its words; `different` has most
+    of its words and another meaning. They are made to be hard: a method that
+    compares words alone is always wrong. Kinds: negation, numbers, who does
+    what, and Chinese (where `different` shares characters).
+
+    Licence: CC BY 4.0. Source: written for this book.
+    """
+    rows = _rows("meaning_triplets.json")
+    return {
+        kind: [tuple(triplet) for triplet in triplets]
+        for kind, triplets in rows.items()
+        if kind != "licence"
+    }
 
 
 # ------------------------------------------------------------- the questions

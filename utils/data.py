@@ -6,6 +6,7 @@
 | `python_questions()` | questions about it with gold passages and answers | CC BY 4.0, written for this book |
 | `unanswerable_questions()` | questions that it cannot answer | CC BY 4.0, written for this book |
 | `parallel_sentences()` | ten support messages in ten languages | CC BY 4.0, written for this book |
+| `extraction_tasks()` | 60 short messages and the fields that they hold | CC BY 4.0, written for this book |
 | `question_pairs()` | pairs of support questions: the same, or nearly the same words | CC BY 4.0, written for this book |
 | `meaning_triplets()` | a sentence, its meaning in other words, its words with another meaning | CC BY 4.0, written for this book |
 | `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
@@ -295,6 +296,46 @@ def meaning_triplets() -> dict[str, list[tuple[str, str, str]]]:
         for kind, triplets in rows.items()
         if kind != "licence"
     }
+
+
+# ------------------------------------------------------------- fields in messages
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A message of one or two sentences and the fields that a reader finds in it.
+
+    `kind` is "appointment", "order" or "ticket" and decides which fields there
+    are; a field that the message does not mention is None.
+    """
+
+    kind: str
+    text: str
+    gold: dict[str, str | int | None]
+
+
+def extraction_tasks(kind: str | None = None) -> list[Extraction]:
+    """60 messages to a shop, its support and a front desk, 20 of each kind, with gold fields.
+
+    appointment: name, day (of the week), time (HH:MM, 24-hour clock).
+    order: item (singular), quantity, color or None, city.
+    ticket: product (as written, or singular), team ("billing", "delivery" or
+    "technical"), order_id (a letter and four digits) or None.
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        kind: "appointment", "order", "ticket", or None for all.
+    """
+    rows = _rows("extraction.json")
+    if kind not in (None, *rows):
+        raise ValueError(f"kind is one of {', '.join(rows)} or None, not {kind!r}.")
+    return [
+        Extraction(name, row["text"], row["gold"])
+        for name, group in rows.items()
+        if kind in (None, name)
+        for row in group
+    ]
 
 
 # ------------------------------------------------------------- the questions

@@ -14,23 +14,31 @@ def overlap(one: str, other: str) -> float:
     return len(a & b) / len(a | b)
 
 
+KINDS = ["reworded", "in other words", "near miss", "unrelated"]
+
+
 def test_halves_are_balanced_and_share_no_question():
     halves = {split: data.question_pairs(split) for split in ("dev", "test")}
-    for pairs in halves.values():
-        assert len(pairs) == len({(one, other) for one, other, _ in pairs}) == 60
-        assert sum(duplicate for *_, duplicate in pairs) == 30
-        assert all(one != other for one, other, _ in pairs)
-    asked = [{text for one, other, _ in pairs for text in (one, other)} for pairs in halves.values()]
+    for kinds in halves.values():
+        assert list(kinds) == KINDS
+        pairs = [pair for rows in kinds.values() for pair in rows]
+        assert len(pairs) == len({frozenset(pair) for pair in pairs}) == 120
+        assert all(len(rows) == 30 for rows in kinds.values())
+        assert all(one != other for one, other in pairs)
+    asked = [{q for rows in kinds.values() for pair in rows for q in pair} for kinds in halves.values()]
     assert not asked[0] & asked[1]
     with pytest.raises(ValueError, match="dev"):
         data.question_pairs("train")
 
 
-def test_near_misses_share_more_words_than_duplicates():
+def test_kinds_are_what_they_are_called():
     for split in ("dev", "test"):
         pairs = data.question_pairs(split)
-        shared = {kind: [overlap(a, b) for a, b, same in pairs if same is kind] for kind in (True, False)}
-        assert sum(shared[False]) / 30 > 2 * sum(shared[True]) / 30
+        shared = {kind: sum(overlap(*pair) for pair in pairs[kind]) / 30 for kind in KINDS}
+        assert min(shared["reworded"], shared["near miss"]) > 0.3
+        assert max(shared["in other words"], shared["unrelated"]) < 0.2
+        for one, other in pairs["unrelated"]:  # both come from duplicates, but not of each other
+            assert (one, other) not in pairs["in other words"]
 
 
 def test_triplets_are_hard_for_words():

@@ -7,7 +7,7 @@
 | `unanswerable_questions()` | questions that it cannot answer | CC BY 4.0, written for this book |
 | `parallel_sentences()` | ten support messages in ten languages | CC BY 4.0, written for this book |
 | `extraction_tasks()` | 60 short messages and the fields that they hold | CC BY 4.0, written for this book |
-| `question_pairs()` | pairs of support questions: the same, or nearly the same words | CC BY 4.0, written for this book |
+| `question_pairs()` | pairs of support questions, duplicates or not | CC BY 4.0, written for this book |
 | `meaning_triplets()` | a sentence, its meaning in other words, its words with another meaning | CC BY 4.0, written for this book |
 | `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
 
@@ -258,12 +258,13 @@ def parallel_sentences() -> dict[str, list[str]]:
 # ----------------------------------------------------------- alike or not alike
 
 
-def question_pairs(split: str) -> list[tuple[str, str, bool]]:
-    """60 pairs of questions to a customer service: `(one, other, is_duplicate)`.
+def question_pairs(split: str) -> dict[str, list[tuple[str, str]]]:
+    """120 pairs of questions to a customer service, thirty of each of four kinds.
 
-    Half are duplicates, one question in other words. The other half are near
-    misses, which share words and need another answer, and are harder than
-    what most pairs of a real log look like. No question stands in both halves.
+    `{"reworded": [(one, other), ...], "in other words": ..., "near miss": ..., "unrelated": ...}`:
+    the first two kinds are duplicates (lightly changed; asked with other
+    words), the last two are not (most of the words, and another question;
+    nothing in common). No question stands in both halves.
 
     Licence: CC BY 4.0. Source: written for this book.
 
@@ -272,12 +273,11 @@ def question_pairs(split: str) -> list[tuple[str, str, bool]]:
     """
     if split not in ("dev", "test"):
         raise ValueError(f'split is "dev" or "test", not {split!r}.')
-    rows = _rows("question_pairs.json")
-    return [
-        (one, other, kind == "duplicates")
-        for kind in ("duplicates", "near_misses")
-        for one, other in rows[f"{split} {kind}"]
-    ]
+    return {
+        name.partition(": ")[2]: [(one, other) for one, other in pairs]
+        for name, pairs in _rows("question_pairs.json").items()
+        if name.startswith(f"{split}: ")
+    }
 
 
 def meaning_triplets() -> dict[str, list[tuple[str, str, str]]]:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -562,6 +563,9 @@ def test_client_that_leaves_a_stream_stops_the_model_and_frees_the_slot(start, u
             next(response.iter_lines())
         wait_until(lambda: upstream.left == 1 and logs)
     assert (logs[0]["code"], logs[0]["completion_tokens"]) == ("client_left", 1)
+    # The counts never came; a prompt is not free all the same: 23 characters are taken for 6 tokens.
+    assert (logs[0]["prompt_tokens"], logs[0]["usage_estimated"]) == (6, True)
+    assert client.get("/v1/usage").json()["prompt_tokens"] == 6
     upstream.reset()
     assert client.post("/v1/chat", json=ASK).status_code == 200
 
@@ -594,6 +598,67 @@ def test_client_that_leaves_the_queue_is_never_sent_to_the_model(start, upstream
         assert first.result().status_code == 200
     assert client.post("/v1/chat", json=ASK).status_code == 200
     assert upstream.calls == 2
+
+
+# --- the browser's side, as the recipe shows it ----------------------------------------
+
+
+def javascript() -> str:
+    """The recipe's block of JavaScript."""
+    recipe = json.loads((FOLDER / "01_fastapi_service.ipynb").read_text(encoding="utf-8"))
+    prose = "".join("".join(cell["source"]) for cell in recipe["cells"])
+    return prose.split("```js\n")[1].split("```")[0]
+
+
+def in_node(client: httpx2.Client, messages: list[dict], leave_after: int | None = None) -> dict:
+    """Run it in Node with the little that a browser has besides; leave the loop after so many pieces."""
+    known = {
+        "url": str(client.base_url), "key": KEYS["web"], "messages": messages, "leaveAfter": leave_after or 0,
+    }  # fmt: skip
+    before = f"""
+    const {{ url, key, messages, leaveAfter }} = {json.dumps(known)};
+    const {{ signal }} = new AbortController(), texts = [];
+    const fetch = (path, init) => globalThis.fetch(new URL(path, url), init);
+    const output = {{ append: (text) => texts.push(text) }};
+    let error = null;
+    try {{
+    """
+    body = javascript()
+    loop = "output.append(text);"
+    assert body.count(loop) == 1
+    body = body.replace(loop, f"{{ {loop} if (texts.length === leaveAfter) break; }}")
+    after = """
+    } catch (caught) { error = { ...caught, message: caught.message }; }
+    if (leaveAfter) await new Promise((resolve) => setTimeout(resolve, 1500)); // the page stays open
+    console.log(JSON.stringify({ texts, error }));
+    """
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", before + body + after],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+def test_the_recipes_javascript(start, upstream):
+    client = start(max_concurrency=1, max_queue=0)
+    assert in_node(client, ASK["messages"]) == {"texts": WORDS, "error": None}
+
+    refused = in_node(client, [])
+    assert (refused["texts"], refused["error"]["status"]) == ([], 422)
+    assert refused["error"]["code"] == "invalid_request"
+
+    upstream.break_after = 2
+    broken = in_node(client, ASK["messages"])
+    assert (broken["texts"], broken["error"]["code"]) == (WORDS[:2], "upstream_unreachable")
+
+    upstream.reset()
+    upstream.pause = 0.2
+    assert in_node(client, ASK["messages"], leave_after=1)["texts"] == WORDS[:1]
+    assert upstream.left == 1  # not written to the end while the page stood open
 
 
 # --- too many at once ------------------------------------------------------------------

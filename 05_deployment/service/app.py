@@ -78,7 +78,7 @@ async def chat(ask: ChatRequest, request: Request, service: Shared, key_id: KeyI
     """One answer; with `stream: true` as server-sent events (`token`..., then `done` or `error`)."""
     settings, log = service.settings, request.state.log
     log.update(model=settings.openai_model, stream=ask.stream)
-    if sum(len(message.content) for message in ask.messages) > settings.max_prompt_chars:
+    if ask.chars > settings.max_prompt_chars:
         raise ApiError(
             413,
             "prompt_too_long",

@@ -26,6 +26,11 @@ class ChatRequest(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2)
     stream: bool = False
 
+    @property
+    def chars(self) -> int:
+        """Characters of all messages together."""
+        return sum(len(message.content) for message in self.messages)
+
 
 class Usage(BaseModel):
     prompt_tokens: int

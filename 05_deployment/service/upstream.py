@@ -6,6 +6,7 @@ writing, and when something fails, what has been written so far is known.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,17 +17,27 @@ from openai.types.chat import ChatCompletionChunk
 from .schemas import ChatRequest
 from .settings import Settings
 
+CHARS_PER_TOKEN = 4  # of English, roughly
+
 
 class Answer:
     """One answer while it is being written.
 
     The model's server counts tokens at the very end; until then each piece of
-    text is taken for one token, and `estimated` is true.
+    text is taken for one token, as are `CHARS_PER_TOKEN` characters of the
+    prompt, and `estimated` is true. So an answer whose client leaves is not free.
     """
 
-    def __init__(self, chunks: AsyncStream[ChatCompletionChunk], deadline: float, retries: int):
+    def __init__(
+        self,
+        chunks: AsyncStream[ChatCompletionChunk],
+        deadline: float,
+        retries: int,
+        prompt_chars: int,
+    ):
         self._chunks, self._deadline, self.retries = chunks, deadline, retries
-        self.prompt_tokens = self.completion_tokens = 0
+        self.prompt_tokens = math.ceil(prompt_chars / CHARS_PER_TOKEN)
+        self.completion_tokens = 0
         self.estimated = True
         self.finish_reason: str | None = None
 
@@ -93,7 +104,7 @@ class ChatModel:
                 stream_options={"include_usage": True},
             )
         async with response.parse() as chunks:
-            yield Answer(chunks, deadline, response.retries_taken)
+            yield Answer(chunks, deadline, response.retries_taken, ask.chars)
 
     async def ping(self) -> None:
         """Raises openai.APIError unless the model's server answers within a second."""

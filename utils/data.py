@@ -6,7 +6,11 @@
 | `python_questions()` | questions about it with gold passages and answers | CC BY 4.0, written for this book |
 | `unanswerable_questions()` | questions that it cannot answer | CC BY 4.0, written for this book |
 | `parallel_sentences()` | ten support messages in ten languages | CC BY 4.0, written for this book |
+| `intents(split)` | messages to a customer service, by what the writer wants | CC BY 4.0, written for this book |
+| `word_problems(split)` | arithmetic in words, one to three steps, with the steps | CC BY 4.0, written for this book |
 | `extraction_tasks()` | 60 short messages and the fields that they hold | CC BY 4.0, written for this book |
+| `conversation()` | facts that a user tells, questions that ask for them, small talk | CC BY 4.0, written for this book |
+| `prices()` | list prices of hosted models per million tokens, dated | quoted from the providers' pages |
 | `question_pairs()` | pairs of support questions, duplicates or not | CC BY 4.0, written for this book |
 | `meaning_triplets()` | a sentence, its meaning in other words, its words with another meaning | CC BY 4.0, written for this book |
 | `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
@@ -18,6 +22,7 @@ import functools
 import importlib
 import inspect
 import json
+import random
 import re
 import sys
 import warnings
@@ -298,6 +303,68 @@ def meaning_triplets() -> dict[str, list[tuple[str, str, str]]]:
     }
 
 
+# ------------------------------------------------------------- what a message wants
+
+
+def intents(split: str) -> list[tuple[str, str]]:
+    """Messages of one sentence to a customer service, each with one of six intents: `[(message, intent), ...]`.
+
+    The intents are "delivery", "refund", "login", "billing", "bug" and "cancel".
+    "pool" has 8 messages of each, to take examples from; "test" has 12 of each.
+    Few messages contain the name of their intent.
+
+    Licence: CC BY 4.0. Source: written for this book.
+    """
+    groups = _rows("intents.json")
+    if split not in ("pool", "test"):
+        raise ValueError(f'split is "pool" or "test", not {split!r}.')
+    return [(message, intent) for intent, messages in groups[split].items() for message in messages]
+
+
+# ------------------------------------------------------------- arithmetic in words
+
+
+@dataclass(frozen=True)
+class WordProblem:
+    """A story that ends in a question, its answer, and the steps to it, such as `["7 + 5 = 12", "12 - 2 = 10"]`."""
+
+    text: str
+    steps: tuple[str, ...]
+    answer: int
+
+
+def word_problems(split: str, count: int, seed: int = 0) -> list[WordProblem]:
+    """Arithmetic in words, one, two and three steps in turn, the numbers drawn from `seed`.
+
+    The first number lies between 4 and 20, the others between 2 and 6; every
+    step gives a positive whole number. "pool" has one story for each number of
+    steps, "test" four others; names and numbers vary.
+
+    Licence: CC BY 4.0. Source: written for this book.
+    """
+    rows = _rows("word_problems.json")
+    if split not in ("pool", "test"):
+        raise ValueError(f'split is "pool" or "test", not {split!r}.')
+    rng = random.Random(f"{split} {seed}")
+    stories = [[row for row in rows[split] if len(row[0]) == n] for n in (1, 2, 3)]
+    problems: dict[str, WordProblem] = {}  # by text: none twice
+    while len(problems) < count:
+        group = stories[len(problems) % 3]
+        operators, story = group[len(problems) // 3 % len(group)]
+        numbers = [rng.randint(4, 20), *(rng.randint(2, 6) for _ in operators)]
+        value, steps = numbers[0], []
+        for operator, number in zip(operators, numbers[1:], strict=True):
+            if value < 1 or (operator == "/" and value % number):
+                break
+            result = {"+": value + number, "-": value - number, "*": value * number, "/": value // number}[operator]
+            steps.append(f"{value} {operator} {number} = {result}")
+            value = result
+        if len(steps) == len(operators) and value > 0:
+            text = story.format(name=rng.choice(rows["names"]), **dict(zip("abcd", numbers, strict=False)))
+            problems[text] = WordProblem(text, tuple(steps), value)
+    return list(problems.values())
+
+
 # ------------------------------------------------------------- fields in messages
 
 
@@ -336,6 +403,58 @@ def extraction_tasks(kind: str | None = None) -> list[Extraction]:
         if kind in (None, name)
         for row in group
     ]
+
+
+# ------------------------------------------------------- conversations and their price
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a user says once in a conversation, and a question that asks for it later.
+
+    `answer` is a pattern (case ignored, anchored at a word's beginning) that
+    occurs in `said` and in no other fact, no question and no small talk.
+    """
+
+    said: str
+    reply: str
+    question: str
+    answer: str
+
+    def is_in(self, text: str) -> bool:
+        """Whether the text holds the answer."""
+        return re.search(rf"\b(?:{self.answer})", text, re.IGNORECASE) is not None
+
+
+def conversation() -> tuple[list[Fact], list[tuple[str, str]]]:
+    """40 facts about a user, and 44 turns of small talk (user, assistant) that hold none of them.
+
+    To be shuffled into conversations of any length. Some of the small talk is
+    close to a fact (flights, names for animals, databases) and some is in the
+    first person, so that neither similarity nor "I" and "my" finds facts alone.
+
+    Licence: CC BY 4.0. Source: written for this book.
+    """
+    rows = _rows("conversation.json")
+    return [Fact(**row) for row in rows["facts"]], [(user, reply) for user, reply in rows["small_talk"]]
+
+
+@dataclass(frozen=True)
+class Price:
+    """US$ per million tokens. `cached` is for input read from the provider's cache, `write` for input put there."""
+
+    input: float
+    cached: float
+    write: float
+    output: float
+
+
+def prices() -> dict[str, Price]:
+    """List prices of hosted models by name, as quoted in November 2026; short prompts, standard tier.
+
+    Quoted, not measured, from the pages that `datasets/prices.json` names; they change.
+    """
+    return {name: Price(*row) for name, row in _rows("prices.json")["models"].items()}
 
 
 # ------------------------------------------------------------- the questions

@@ -66,6 +66,11 @@ def test_reset_before_and_after_the_model(call, kind, paid):
     assert isinstance(error, openai.APIConnectionError) and noted.paid is paid and not noted.whole
 
 
+def test_a_stream_lost_half_way_is_an_error_not_an_end(call):
+    error, noted = call("lost", stream=True)
+    assert isinstance(error, openai.APIConnectionError) and noted.paid and not noted.whole
+
+
 def test_a_cut_answer_is_half_of_the_json(call):
     error, noted = call("cut")
     assert isinstance(error, ValueError) and noted.paid and not noted.whole  # JSONDecodeError
@@ -80,7 +85,13 @@ def test_a_cut_stream_ends_in_order_and_without_a_reason(call):
 def test_a_slow_answer_comes_in_the_end(call):
     started = time.monotonic()
     answer, noted = call("slow", timeout=SLOW_S / 2)  # between bytes: it never fires
-    assert answer.id == noted.answer_id and time.monotonic() - started >= SLOW_S
+    assert answer.id == noted.answer_id and noted.whole and time.monotonic() - started >= SLOW_S
+
+
+def test_a_slow_stream_comes_in_the_end_and_counts_as_whole(call):
+    started = time.monotonic()
+    events, noted = call("slow", stream=True)
+    assert events[-1].choices[0].finish_reason and noted.whole and time.monotonic() - started >= SLOW_S
 
 
 def test_faults_depend_on_seed_key_and_attempt_only():

@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
+import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -83,7 +85,7 @@ class FaultProxy:
     Faults: "429" (with ``Retry-After`` and ``retry-after-ms``), "500", "reset" (the
     connection is reset before the model is asked), "lost" (reset after it has
     answered), "cut" (half of the answer, then an orderly end), "slow" (the answer
-    comes in small pieces, over `slow_s` seconds).
+    comes in small pieces, over `slow_s` seconds or more).
 
     Args:
         upstream: an OpenAI base URL, ending in ``/v1``.
@@ -170,7 +172,7 @@ class FaultProxy:
         call = Call(key, attempt, arrived, fault)
         self.calls.append(call)
         if fault == "reset":
-            return writer.transport.abort()
+            return _reset(writer)
         if fault in ("429", "500"):
             return await self._refuse(call, writer)
         passed = {k: headers[k] for k in ("authorization", "content-type") if k in headers}
@@ -202,15 +204,15 @@ class FaultProxy:
         if response.is_success:
             _note(call, json.loads(content))
         if call.fault == "lost":
-            return writer.transport.abort()
+            return _reset(writer)
         if call.fault == "cut":
             content = content[: len(content) // 2]
         await _send(writer, _head(response.status_code, response.headers["content-type"], len(content)))
-        step = max(1, len(content) // 20) if call.fault == "slow" else len(content)
+        step = max(1, len(content) // 21) if call.fault == "slow" else len(content)
         for start in range(0, len(content), step):
-            await _send(writer, content[start : start + step])
-            if call.fault == "slow":
+            if start:  # between the pieces: once the client has the last one, the call is over
                 await asyncio.sleep(self.slow_s / 20)
+            await _send(writer, content[start : start + step])
         call.whole = call.fault != "cut"
 
     async def _relay(self, call: Call, response: httpx.Response, writer: asyncio.StreamWriter) -> None:
@@ -224,11 +226,13 @@ class FaultProxy:
             if call.fault == "cut" and call.pieces:
                 return  # an orderly end, after the first piece of text
             if call.fault == "lost" and call.pieces:
-                return writer.transport.abort()
+                return _reset(writer)
             if line:
                 await _send(writer, f"{line}\n\n".encode())
+            if line == "data: [DONE]":
+                break  # the client has all that it waits for
             if line and call.fault == "slow":
-                await asyncio.sleep(self.slow_s / 4)  # a short stream has four events or more
+                await asyncio.sleep(self.slow_s / 3)  # a short stream has three events or more
         call.whole = True
 
 
@@ -244,6 +248,12 @@ def _head(status: int, kind: str, length: int | None, more: dict[str, str] | Non
         headers["Content-Length"] = str(length)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {status} \r\n{lines}\r\n".encode()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End the connection with RST. Without `SO_LINGER` it would be FIN, which looks like an orderly end."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -19,7 +19,7 @@ def test_answers_are_among_the_choices_whatever_the_batch(monkeypatch):
     import torch
 
     monkeypatch.setattr("utils.hardware.dtype", lambda: torch.float32)
-    llm.load.cache_clear()
+    llm._load.cache_clear()
     chats = [
         ask("What colour is the sky?"),
         ask("What is Camembert? Answer in one sentence."),
@@ -31,7 +31,7 @@ def test_answers_are_among_the_choices_whatever_the_batch(monkeypatch):
     assert answers == [
         llm.chat_batch([c], choices=[t])[0] for c, t in zip(chats, choices, strict=True)
     ]
-    llm.load.cache_clear()
+    llm._load.cache_clear()
 
 
 def test_the_prompt_decides():

@@ -311,12 +311,12 @@ def test_a_batch_equals_one_by_one(monkeypatch):
     import torch
 
     monkeypatch.setattr("utils.hardware.dtype", lambda: torch.float32)
-    llm.load.cache_clear()
+    llm._load.cache_clear()
     questions = ["What is gravity?", "Hi", "Name three colours of the rainbow, in a short list.", "Who was Ada Lovelace?"]
     chats = [[{"role": "user", "content": q}] for q in questions]
     together = llm.chat_batch(chats, max_new_tokens=16)
     alone = [llm.chat_batch([chat], max_new_tokens=16)[0] for chat in chats]
-    llm.load.cache_clear()
+    llm._load.cache_clear()
     assert together == alone and len(set(together)) == 4
 
 

@@ -239,12 +239,16 @@ def _complete(client, **options: Any):
 # --- batches through transformers --------------------------------------------
 
 
-@lru_cache(maxsize=2)
-def load(model: str, adapter: str | None = None):
+def load(model: str, adapter: str | Path | None = None):
     """Tokenizer (padding on the left) and model, on the device and in the dtype that fit.
 
     Kept for the next call: reading the weights takes seconds.
     """
+    return _load(model, str(adapter) if adapter else None)
+
+
+@lru_cache(maxsize=2)
+def _load(model: str, adapter: str | None):
     models.ensure(model)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -273,7 +277,7 @@ def _generate_all(
     import torch
     from tqdm.auto import tqdm
 
-    tokenizer, network = load(model, str(adapter) if adapter else None)
+    tokenizer, network = load(model, adapter)
     prompts = [tokenizer.apply_chat_template(c, add_generation_prompt=True, tokenize=False) for c in chats]
     order = sorted(range(len(chats)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
     answers = [""] * len(chats)

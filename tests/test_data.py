@@ -73,3 +73,10 @@ def test_own_files(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UnicodeDecodeError):
         data.text_files(tmp_path)
+
+
+def test_passages_are_whole_sentences_of_bounded_length():
+    text = "One two three. Four five. Six seven eight nine ten. Eleven."
+    assert data.split_passages(text, words=5) == ["One two three. Four five.", "Six seven eight nine ten.", "Eleven."]
+    assert data.split_passages("A sentence of five words.", words=2) == ["A sentence of five words."]
+    assert data.split_passages("") == []

@@ -615,6 +615,18 @@ def sentences(text: str) -> list[str]:
     ]
 
 
+def split_passages(text: str, words: int = 40) -> list[str]:
+    """Pieces of whole sentences, each of at most about `words` words (recipe 2.1 builds this by hand)."""
+    passages: list[str] = []
+    current: list[str] = []
+    for sentence in sentences(text):
+        if current and sum(len(s.split()) for s in current) + len(sentence.split()) > words:
+            passages.append(" ".join(current))
+            current = []
+        current.append(sentence)
+    return [*passages, " ".join(current)] if current else passages
+
+
 def _sentence_with(text: str, evidence: str) -> str:
     """The sentence of a text that holds the evidence."""
     for paragraph in text.split("\n\n"):

@@ -64,6 +64,96 @@ def test_a_question_whose_page_has_gone_is_reported_by_its_id():
     assert questions == [] and missing == [row["id"] for row in rows]
 
 
+def _question_sets():
+    return {"identifier": data.identifier_questions, "two passages": data.two_passage_questions}
+
+
+def _pieces():
+    return [(document, text) for document in data.python_docs() for text in data.split_passages(document.text)]
+
+
+def test_identifier_and_two_passage_questions_are_counted_and_distinct():
+    rows = {name: data._rows(f"{name}_questions.json")["questions"] for name in ("identifier", "two_passage")}
+    assert [len(group) for group in rows.values()] == [80, 40]
+    # A newer Python may word one or two otherwise; more of them, and the set needs mending.
+    assert len(data.identifier_questions()) >= 76 and len(data.two_passage_questions()) >= 38
+    every = [row for group in rows.values() for row in group] + data._rows("python_questions.json")["answerable"]
+    assert len({row["id"] for row in every}) == len(every) == len({row["question"].lower() for row in every})
+    gold = [tuple(map(tuple, sorted(row["gold"]))) for row in every if row["id"].startswith(("id", "two"))]
+    assert len(set(gold)) == len(gold)
+    assert all(len(row["gold"]) == 2 and row["kind"] == "phrase" for row in rows["two_passage"])
+
+
+@pytest.mark.parametrize("name", _question_sets())
+def test_their_halves_share_nothing(name):
+    questions = _question_sets()[name]
+    halves = [{q.question for q in questions(split)} for split in ("dev", "test")]
+    assert all(halves) and not halves[0] & halves[1] and abs(len(halves[0]) - len(halves[1])) <= 4
+    assert len(questions()) == sum(map(len, halves))
+    with pytest.raises(ValueError, match="split"):
+        questions("train")
+
+
+def test_every_gold_sentence_answers_its_identifier_question():
+    questions = data.identifier_questions()
+    wrong = [(q.id, s) for q in questions for s in q.sentences if not data.score_answer(q, s)]
+    assert wrong == []
+
+
+def test_a_two_passage_question_needs_both_sentences():
+    for question in data.two_passage_questions():
+        assert len(question.sentences) == 2, question.id
+        assert data.score_answer(question, " ".join(question.sentences)), question.id
+        assert data.score_answer(question, " ".join(reversed(question.sentences))), question.id
+        assert not any(data.score_answer(question, sentence) for sentence in question.sentences), question.id
+
+
+@pytest.mark.parametrize("name", _question_sets())
+def test_neither_an_echo_nor_the_answer_to_another_question_is_right(name):
+    questions = _question_sets()[name]()
+    assert [q.id for q in questions if data.score_answer(q, q.question)] == []
+    assert not any(data.score_answer(q, "") or data.score_answer(q, "I do not know.") for q in questions)
+    right = sum(data.score_answer(q, " ".join(other.sentences)) for q in questions for other in questions if q is not other)
+    assert right / len(questions) ** 2 < 0.02
+
+
+def test_every_question_keeps_its_gold_passages_when_the_documents_are_cut():
+    pieces = _pieces()
+    for question in (*data.python_questions(), *data.identifier_questions(), *data.two_passage_questions()):
+        found = [
+            {
+                number
+                for number, (document, text) in enumerate(pieces)
+                if document.id == gold.document_id and gold.evidence in " ".join(text.split())
+            }
+            for gold in question.gold
+        ]
+        if question.id.startswith("py"):
+            assert any(found), question.id
+        else:
+            assert all(found), question.id
+        if question.id.startswith("two"):
+            assert len(found) == 2 and not found[0] & found[1], question.id
+
+
+def test_gold_passages_are_those_that_is_gold_holds_for():
+    pieces = _pieces()
+    questions = [*data.python_questions(), *data.identifier_questions(), *data.two_passage_questions()]
+    found = data.gold_passages(questions, pieces)
+    assert len(found) == len(questions) and all(found)
+    for question, numbers in list(zip(questions, found, strict=True))[::20]:
+        slow = [n for n, (document, text) in enumerate(pieces) if data.is_gold(question, document.id, text)]
+        assert numbers == slow, question.id
+    assert data.gold_passages(questions[:2], []) == [[], []]
+
+
+def test_a_two_passage_question_with_one_fact_gone_is_left_out():
+    row = data._rows("two_passage_questions.json")["questions"][0]
+    first = [document for document in data.python_docs() if document.id == row["gold"][0][0]]
+    assert data.read_questions([row], first, every=True) == ([], [row["id"]])
+    assert [question.id for question in data.read_questions([row], first)[0]] == [row["id"]]
+
+
 def test_own_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="matches"):
         data.text_files(tmp_path)

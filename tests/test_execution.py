@@ -55,7 +55,7 @@ def test_run_measures(runs):
     "name, message",
     [
         ("01_raises", "cell 2 raised ZeroDivisionError"),
-        ("02_over_budget", "its budget is 0.1"),
+        ("02_over_budget", "its budget is"),
         ("03_crashes", "the kernel died in cell 1"),
         ("04_leaves", "left processes behind (now killed): sleep 4321"),
         ("06_exits", "cell 1 ended the notebook before its last cell"),

@@ -5,15 +5,31 @@ import json
 import numpy as np
 import pytest
 
-from utils import leaderboard
+from utils import data, leaderboard, reader
 
-NAMES = [f"q{i:02}" for i in range(50)]
+NAMES = [f"py{i:03}" for i in range(50)]
+
+
+def question(name: str) -> data.Question:
+    return data.Question(name, "test", "phrase", f"{name}?", ("yes",), (), (), ("yes",))
+
+
+QUESTIONS = [question(name) for name in NAMES]
+GOLD = [[0]] * 50
+FOUND, MISSED = list(range(10)), list(range(1, 11))  # passage 0 is gold everywhere
+PASSAGES = [f"passage {i} says yes" for i in range(11)]
+
+
+@pytest.fixture(autouse=True)
+def a_reader_of_few_words(monkeypatch):
+    """The chat model has tests of its own: here it is a function of question and passage."""
+    monkeypatch.setattr(leaderboard.reader, "read", lambda asked, texts: [text.split(" says ")[1] for text in texts])
 
 
 def add(path, technique="BM25", share=0.5, **changed):
-    found = {name: float(i < share * 50) for i, name in enumerate(NAMES)}
-    row = {"recall": found, "reciprocal_rank": found, "milliseconds": 1.23, "tokens": 200.4}
-    return leaderboard.add(technique, "02_rag/02", path=path, **{**row, **changed})
+    ranked = [FOUND if i < share * 50 else MISSED for i in range(50)]
+    row = {"questions": QUESTIONS, "gold": GOLD, "ranked": ranked, "passages": PASSAGES, "milliseconds": 1.23}
+    return leaderboard.enter(technique, "02_rag/02", path=path, **{**row, **changed})
 
 
 @pytest.fixture
@@ -21,22 +37,40 @@ def path(tmp_path):
     return tmp_path / "leaderboard.json"
 
 
+def test_what_is_scored(path):
+    """Recall is the share of the gold passages among five, the rank that of the first one among ten."""
+    gold = [[0], [4, 9], [10], [3]]
+    add(path, questions=QUESTIONS[:4], gold=gold, ranked=[FOUND, FOUND, FOUND, []])
+    (row,) = leaderboard.read(path)
+    assert list(row["recall"].values()) == [1, 0.5, 0, 0]
+    assert list(row["rank"].values()) == [1, 0.2, 0, 0]
+    assert row["right"] == dict.fromkeys(NAMES[:3], 1.0), "nothing is read where nothing was found"
+    assert row["grounded"] == dict.fromkeys(NAMES[:3], 1.0)
+
+
+def test_only_paraphrased_questions_are_read(path):
+    add(path, questions=[question("py001"), question("id001"), question("two01")], gold=GOLD[:3], ranked=[FOUND] * 3)
+    (row,) = leaderboard.read(path)
+    assert set(row["right"]) == {"py001"} and set(row["recall"]) == {"py001", "id001", "two01"}
+    assert list(leaderboard.by_kind(path).loc["BM25"]) == [1, 1, 1]
+
+
 def test_a_second_run_leaves_the_file_as_it_is(path):
     assert add(path)
     before = path.read_bytes()
     assert not add(path, milliseconds=50.0), "timings alone are noise"
-    near_tie = {name: float(i < 26) for i, name in enumerate(NAMES)}
-    assert not add(path, recall=near_tie), "so is one question of fifty"
+    assert not add(path, share=0.52), "so is one question of fifty"
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"recall": dict.fromkeys(NAMES, 0.6)},
-        {"reciprocal_rank": dict.fromkeys(NAMES, 0.3)},
-        {"tokens": 300},
-        {key: dict.fromkeys(NAMES[1:], 0.5) for key in ("recall", "reciprocal_rank")},
+        {"share": 0.6},
+        {"ranked": [FOUND[::-1]] * 50},
+        {"passages": [f"{text} yes yes yes yes" for text in PASSAGES]},
+        {"answers": False},
+        {"questions": QUESTIONS[1:], "gold": GOLD[1:], "ranked": [FOUND] * 49},
     ],
 )
 def test_what_moved_is_written(path, changed):
@@ -65,19 +99,28 @@ def test_the_best_stands_first_and_the_others_are_compared_in_pairs(path):
     assert table.loc["best", "behind the best"] == ""
 
 
+def test_a_recipe_shows_its_own_rows_beside_the_best(path):
+    add(path, "best", 0.8)
+    add(path, "worse", 0.4)
+    rows = leaderboard.read(path)
+    rows[1]["recipe"] = "02_rag/09"
+    path.write_text(json.dumps(rows))
+    assert list(leaderboard.table(path, recipe="02_rag/09").index) == ["best", "worse"]
+    assert list(leaderboard.table(path, recipe="02_rag/07").index) == ["best"]
+
+
 def test_pairs_are_matched_by_question_not_by_position(path):
     add(path, "one")
-    found = {name: float(i < 25) for i, name in enumerate(NAMES)}
-    backwards = dict(sorted(found.items(), reverse=True))
-    add(path, "two", recall=backwards, reciprocal_rank=backwards)
+    ranked = [FOUND if i < 25 else MISSED for i in range(50)]
+    add(path, "two", questions=QUESTIONS[::-1], ranked=ranked[::-1])
     assert leaderboard.table(path).loc["two", "behind the best"] == "+0.00 to +0.00"
 
 
-def test_measures_of_different_questions_are_refused(path):
-    with pytest.raises(ValueError, match="same questions"):
-        add(path, reciprocal_rank={"q00": 1.0})
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        add(path, recall=dict.fromkeys(NAMES, 71.0))
+def test_questions_without_gold_are_refused(path):
+    with pytest.raises(ValueError, match="gold"):
+        add(path, gold=[[]] * 50)
+    with pytest.raises(ValueError, match="one length"):
+        add(path, ranked=[FOUND])
     assert not path.exists()
 
 
@@ -93,5 +136,15 @@ def test_the_committed_file_is_in_the_form_that_add_writes(tmp_path):
     assert [row["technique"] for row in rows] == sorted(row["technique"] for row in rows)
     for row in rows:
         assert (leaderboard.PATH.parents[1] / f"{row['recipe']}.ipynb").exists()
-        assert all(0 <= value <= 1 for value in row["recall"].values())
-        assert np.isfinite([row["mrr"], row["ms"], row["tokens"]]).all()
+        for name in ("recall", "rank", "right", "grounded"):
+            assert all(0 <= value <= 1 for value in row[name].values())
+        assert np.isfinite([row["ms"], row["tokens"]]).all()
+
+
+def test_groundedness_counts_the_words_that_the_passage_has():
+    passage = "Raises IndexError if the list is empty or the index is out of range."
+    assert reader.groundedness("It raises IndexError.", passage) == 1
+    assert reader.groundedness("It raises KeyError.", passage) == 0.5
+    assert reader.groundedness("The lists are empty.", passage) == 1, "plurals are the same word"
+    assert reader.groundedness("Use numpy instead", passage) == 0
+    assert reader.groundedness("", passage) == 1

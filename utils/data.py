@@ -4,6 +4,8 @@
 |---|---|---|
 | `python_docs()` | the documentation that the running Python carries | PSF-2.0, python.org |
 | `python_questions()` | questions about it with gold passages and answers | CC BY 4.0, written for this book |
+| `identifier_questions()` | questions that name a function, a parameter, an exception | CC BY 4.0, written for this book |
+| `two_passage_questions()` | questions whose answer stands in two passages | CC BY 4.0, written for this book |
 | `unanswerable_questions()` | questions that it cannot answer | CC BY 4.0, written for this book |
 | `parallel_sentences()` | ten support messages in ten languages | CC BY 4.0, written for this book |
 | `intents(split)` | messages to a customer service, by what the writer wants | CC BY 4.0, written for this book |
@@ -13,6 +15,9 @@
 | `prices()` | list prices of hosted models per million tokens, dated | quoted from the providers' pages |
 | `question_pairs()` | pairs of support questions, duplicates or not | CC BY 4.0, written for this book |
 | `meaning_triplets()` | a sentence, its meaning in other words, its words with another meaning | CC BY 4.0, written for this book |
+| `business_documents()` | a fictional company's handbook, contracts, manuals and price list | CC BY 4.0, written for this book |
+| `business_questions()` | 60 questions about them with gold passages and answers | CC BY 4.0, written for this book |
+| `business_unanswerable()` | questions that they cannot answer | CC BY 4.0, written for this book |
 | `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
 
 Importing this module loads the standard library only.
@@ -245,6 +250,74 @@ def text_files(
     ]
 
 
+# ------------------------------------------------------------- business documents
+
+
+def business_documents() -> list[Document]:
+    """14 documents of a fictional company, cut at their headings: 173 sections.
+
+    A handbook, four contracts on the same skeleton, three product manuals with
+    the same headings, two policies, a price list and a list of frequent
+    questions; a quick guide and an annex are in Chinese. A clause says "Party A"
+    and a manual "the device": who or what that is stands elsewhere in the file.
+
+    The id is file and heading, such as "handbook#sick-pay", and `section` the
+    title of the file and the heading above. Paragraphs are separated by a blank
+    line; bullets and rows of tables ("cell | cell | cell", the header first)
+    have a line each. The files are `datasets/business/*.md`.
+
+    Licence: CC BY 4.0. Source: written for this book.
+    """
+    documents = []
+    for path in sorted((DATASETS / "business").glob("*.md")):
+        pieces = re.split(r"^(#+) (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        above: dict[int, str] = {}  # the heading that we are under, by level
+        for marks, title, body in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+            above = {level: name for level, name in above.items() if level < len(marks)}
+            text = "\n\n".join(_business_paragraph(block) for block in body.strip().split("\n\n"))
+            if text:
+                name, source = f"{path.stem}#{_slug(title)}", f"{path.name}, section {title}"
+                documents.append(Document(name, title, " > ".join(above.values()), text, source))
+            above[len(marks)] = title
+    return documents
+
+
+def _business_paragraph(block: str) -> str:
+    """A paragraph or a list as it is; a table without its ruled line and its outer pipes."""
+    lines = [line for line in block.splitlines() if not re.fullmatch(r"[|\s:-]+", line)]
+    cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return "\n".join(" | ".join(row) if "|" in line else line for line, row in zip(lines, cells, strict=True))
+
+
+def business_questions(split: str | None = None) -> list["Question"]:
+    """60 hand-written questions about `business_documents()`, in two halves.
+
+    `about` says what makes a question hard: "fact" (asked in other words),
+    "party" (which contract or product does the clause belong to?),
+    "identifier" (a part number, an error code, a form), "table" (a cell) and
+    "chinese" (asked in Chinese; the answer stands in Chinese or in English).
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        split: "dev", "test", or None for both.
+    """
+    questions, _ = read_questions(_rows("business_questions.json")["answerable"], business_documents())
+    return _of_split(questions, split)
+
+
+def business_unanswerable(split: str | None = None) -> list[str]:
+    """16 questions near the subject of `business_documents()` that they do not answer, in two halves.
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        split: "dev", "test", or None for both.
+    """
+    rows = _rows("business_questions.json")["unanswerable"]
+    return [row["question"] for row in rows if split in (None, row["split"])]
+
+
 # ------------------------------------------------------------- other languages
 
 
@@ -474,7 +547,8 @@ class Question:
 
     `kind` is "exception", "number" or "phrase"; `answers` and `reject` are
     regular expressions; `sentences` are those of the gold documents that
-    hold the evidence; `split` is "dev" or "test".
+    hold the evidence; `split` is "dev" or "test"; `about` is filled where a
+    set tells sorts of questions apart.
     """
 
     id: str
@@ -485,6 +559,7 @@ class Question:
     reject: tuple[str, ...]
     gold: tuple[Gold, ...]
     sentences: tuple[str, ...]
+    about: str = ""
 
 
 def python_questions(split: str | None = None) -> list[Question]:
@@ -501,8 +576,51 @@ def python_questions(split: str | None = None) -> list[Question]:
     Args:
         split: "dev", "test", or None for both.
     """
-    rows = _rows("python_questions.json")["answerable"]
-    questions, missing = read_questions(rows, python_docs())
+    return _about_python(_rows("python_questions.json")["answerable"], split)
+
+
+def identifier_questions(split: str | None = None) -> list[Question]:
+    """80 hand-written questions about `python_docs()` that name an identifier, in two halves.
+
+    They are typed as into a search box: "closefd=False", "math.ulp meaning",
+    "parse_qs strict_parsing=True which exception". In the first fifty ("id01"
+    to "id50") the identifier belongs to the title of the document that
+    answers; in the other thirty the answer hangs on a parameter, constant,
+    exception or piece of syntax that occurs in the text alone.
+
+    `kind` is "exception", "number" or "phrase", by the form of the answer.
+    Where `gold` has several entries, any of them answers. Questions that this
+    Python words otherwise are left out, as in `python_questions`.
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        split: "dev", "test", or None for both.
+    """
+    return _about_python(_rows("identifier_questions.json")["questions"], split)
+
+
+def two_passage_questions(split: str | None = None) -> list[Question]:
+    """40 hand-written questions about `python_docs()` that need two passages, in two halves.
+
+    They compare two functions, or ask for two things at once. `gold` has
+    exactly two entries, one for each fact: in two documents, or (in four
+    questions) far apart in one. Both are needed: `is_gold` is true of a
+    passage with either, `score_answer` of an answer with both. `kind` is
+    always "phrase". A question of which this Python words one fact otherwise
+    is left out, as in `python_questions`.
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        split: "dev", "test", or None for both.
+    """
+    return _about_python(_rows("two_passage_questions.json")["questions"], split, every=True)
+
+
+def _about_python(rows: list[dict], split: str | None, every: bool = False) -> list[Question]:
+    """The questions of one half that the running Python's documentation answers; a line names the others."""
+    questions, missing = read_questions(rows, python_docs(), every)
     if missing:
         print(
             f"{len(missing)} of {len(rows)} questions left out, this Python words them otherwise: {', '.join(missing)}"
@@ -526,12 +644,17 @@ def unanswerable_questions(topic: str, split: str | None = None) -> list[str]:
 
 
 def read_questions(
-    rows: Iterable[dict], documents: Iterable[Document]
+    rows: Iterable[dict], documents: Iterable[Document], every: bool = False
 ) -> tuple[list[Question], list[str]]:
     """Questions in the form of `datasets/python_questions.json`, checked against a corpus.
 
+    Args:
+        rows: the questions as they stand in the file.
+        documents: the corpus that their gold passages are looked up in.
+        every: a question needs all its gold passages, and not just one of them.
+
     Returns:
-        The questions whose gold passage the corpus has, and the ids of the others.
+        The questions whose gold passages the corpus has, and the ids of the others.
     """
     texts = {document.id: document.text for document in documents}
     flat = {name: " ".join(text.split()) for name, text in texts.items()}
@@ -543,10 +666,11 @@ def read_questions(
         sentences = tuple(
             _sentence_with(texts[entry.document_id], entry.evidence) for entry in gold
         )
-        if gold:
+        if gold and not (every and len(gold) < len(row["gold"])):
             fields = {name: row[name] for name in ("id", "split", "kind", "question")}
             patterns = {name: tuple(row[name]) for name in ("answers", "reject")}
-            questions.append(Question(**fields, **patterns, gold=gold, sentences=sentences))
+            about = row.get("about", "")
+            questions.append(Question(**fields, **patterns, gold=gold, sentences=sentences, about=about))
         else:
             missing.append(row["id"])
     return questions, missing
@@ -558,6 +682,33 @@ def is_gold(question: Question, document_id: str, text: str) -> bool:
     return any(
         entry.document_id == document_id and entry.evidence in text for entry in question.gold
     )
+
+
+def gold_passages(
+    questions: Sequence[Question], pieces: Sequence[tuple[Document, str]]
+) -> list[list[int]]:
+    """For every question the numbers of the passages that `is_gold` holds for, in order.
+
+    Of a two-passage question these are the passages of both facts.
+
+    Args:
+        questions: the questions.
+        pieces: passages with the documents that they were cut from.
+    """
+    by_document: dict[str, list[tuple[int, str]]] = {}
+    for number, (document, text) in enumerate(pieces):
+        by_document.setdefault(document.id, []).append((number, " ".join(text.split())))
+    return [
+        sorted(
+            {
+                number
+                for entry in question.gold
+                for number, text in by_document.get(entry.document_id, ())
+                if entry.evidence in text
+            }
+        )
+        for question in questions
+    ]
 
 
 MAX_ANSWER_WORDS = 45  # or as long as the longest gold sentence
@@ -609,9 +760,9 @@ def score_answer(question: Question, answer: str) -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """Cut a text into sentences at . ! ? before a space and a capital, and at line ends."""
+    """Cut a text into sentences at . ! ? before a space and a capital, at 。！？ and at line ends."""
     return [
-        part.strip() for part in re.split(r"(?<=[.!?])\s+(?=[\"'*`(A-Z])|\n+", text) if part.strip()
+        part.strip() for part in re.split(r"(?<=[.!?])\s+(?=[\"'*`(A-Z])|(?<=[。！？])|\n+", text) if part.strip()
     ]
 
 
@@ -629,7 +780,8 @@ def split_passages(text: str, words: int = 40) -> list[str]:
 
 def _sentence_with(text: str, evidence: str) -> str:
     """The sentence of a text that holds the evidence."""
-    for paragraph in text.split("\n\n"):
+    rows = [line for line in text.splitlines() if " | " in line or line.startswith("- ")]
+    for paragraph in (*rows, *text.split("\n\n")):  # a row of a table or a list stands alone
         if evidence in (paragraph := " ".join(paragraph.split())):
             found = [sentence for sentence in sentences(paragraph) if evidence in sentence]
             return found[0] if found else paragraph

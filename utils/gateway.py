@@ -19,7 +19,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ from starlette.routing import Route
 
 from utils import toolformat
 
-Embedder = Callable[[list[str]], list[list[float]]]
+Embedder = Callable[[list[str]], Sequence[Sequence[float]]]  # one vector for each text
 
 # The head of a tool call as the model writes it; the arguments follow.
 _CALL_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>[^"]+)"\s*,\s*"arguments"\s*:\s*(?=\{)')
@@ -323,16 +323,15 @@ async def _stream_calls(response: httpx.Response) -> AsyncIterator[str]:
 # --- embeddings --------------------------------------------------------------
 
 
-def _embedding_answer(model: str, vectors: list[list[float]], encoding: str) -> dict[str, Any]:
+def _embedding_answer(model: str, vectors: Sequence[Sequence[float]], encoding: str) -> dict[str, Any]:
     """OpenAI's form; its own client asks for base64 of little-endian float32."""
     import base64
 
     import numpy as np
 
-    def encode(vector: list[float]) -> list[float] | str:
-        if encoding != "base64":
-            return vector
-        return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
+    def encode(vector: Sequence[float]) -> list[float] | str:
+        numbers = np.asarray(vector, dtype="<f4")
+        return base64.b64encode(numbers.tobytes()).decode() if encoding == "base64" else numbers.tolist()
 
     data = [{"object": "embedding", "index": i, "embedding": encode(v)} for i, v in enumerate(vectors)]
     usage = {"prompt_tokens": 0, "total_tokens": 0}  # local: nothing to bill

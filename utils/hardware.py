@@ -50,6 +50,11 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16; others emulate it, eighty times slower than float32."""
+    return bool(cpu_features() & {"AMX", "BF16"})
+
+
 def dtype() -> torch.dtype:
     """bfloat16 where the hardware multiplies it natively, otherwise what is fast instead.
 
@@ -63,7 +68,7 @@ def dtype() -> torch.dtype:
         case "mps":
             return torch.float16
         case _:
-            return torch.bfloat16 if cpu_features() & {"AMX", "BF16"} else torch.float32
+            return torch.bfloat16 if multiplies_bfloat16() else torch.float32
 
 
 def describe() -> str:

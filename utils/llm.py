@@ -28,6 +28,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from utils import hardware, models
 
 Chat = list[dict[str, Any]]
@@ -473,31 +475,40 @@ def _start_gateway(app, listening: socket.socket, stops: list) -> None:
     stops.append(stop)
 
 
-@lru_cache(maxsize=1)
-def _encoder():
+@lru_cache(maxsize=2)
+def _encoder(dtype: Any = None):
     models.ensure(models.EMBEDDING)
     from transformers import AutoModel, AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(models.EMBEDDING), AutoModel.from_pretrained(models.EMBEDDING).eval()
+    tokenizer = AutoTokenizer.from_pretrained(models.EMBEDDING)
+    return tokenizer, AutoModel.from_pretrained(models.EMBEDDING, dtype=dtype or "auto").eval()
 
 
-def embed(texts: list[str]) -> list[list[float]]:
-    """Unit vectors of the book's embedding model, one for each text (384 numbers).
+def embed(texts: Sequence[str], *, fast: bool = False) -> np.ndarray:
+    """Unit vectors of the book's embedding model: float32, shape (len(texts), 384).
 
     Through transformers, since importing sentence-transformers takes eight
-    seconds; the same numbers (mean of the token vectors, normalised).
+    seconds; the same numbers (mean of the token vectors, normalised). Texts of
+    like length are embedded together, which saves padding.
+
+    Args:
+        texts: each is cut after 256 tokens.
+        fast: compute in the dtype that the hardware multiplies fastest; in
+            bfloat16 a cosine then differs in the third digit. Meant for corpora.
     """
     import torch
 
-    tokenizer, encoder = _encoder()
-    vectors: list[list[float]] = []
+    tokenizer, encoder = _encoder(hardware.dtype() if fast else None)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
-        for start in range(0, len(texts), 32):
+        for start in range(0, len(order), 32):
+            rows = order[start : start + 32]
             batch = tokenizer(
-                texts[start : start + 32], padding=True, truncation=True, max_length=256, return_tensors="pt"
+                [texts[i] for i in rows], padding=True, truncation=True, max_length=256, return_tensors="pt"
             )
-            tokens = encoder(**batch).last_hidden_state
+            tokens = encoder(**batch).last_hidden_state.float()
             mask = batch.attention_mask.unsqueeze(-1)
             mean = (tokens * mask).sum(1) / mask.sum(1)
-            vectors += torch.nn.functional.normalize(mean, dim=1).tolist()
+            vectors[rows] = torch.nn.functional.normalize(mean, dim=1).numpy()
     return vectors

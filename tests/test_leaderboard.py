@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from utils import data, leaderboard, reader
+from utils.book import discover
+from utils.book.__main__ import main
 
 NAMES = [f"py{i:03}" for i in range(50)]
 
@@ -126,6 +128,22 @@ def test_questions_without_gold_are_refused(path):
 
 def test_no_file_is_an_empty_table(path):
     assert leaderboard.table(path).empty
+
+
+def test_the_page_says_what_the_file_says(path, tmp_path, monkeypatch, capsys):
+    (tmp_path / "02_rag").mkdir()
+    (tmp_path / "README.md").write_text("<!-- recipes -->\n<!-- /recipes -->\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nurls = {repository = "https://github.com/a/b"}\n')
+    monkeypatch.setattr(discover, "ROOT", tmp_path)
+    rows, page = tmp_path / "02_rag" / "leaderboard.json", tmp_path / "02_rag" / "README.md"
+    add(rows, "best", 0.8)
+    assert main(["table", "--check"]) == 1 and not page.exists()
+    assert "is not what leaderboard.json says" in capsys.readouterr().out
+    assert main(["table"]) == main(["table", "--check"]) == 0
+    assert "| [best](02.ipynb) | 0.80 |" in page.read_text() and "| best | 0.80 | nan | nan |" in page.read_text()
+    assert (tmp_path / "docs" / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
+    add(rows, "worse", 0.4)
+    assert main(["table", "--check"]) == 1
 
 
 def test_the_committed_file_is_in_the_form_that_add_writes(tmp_path):

@@ -114,7 +114,7 @@ def run(recipes: list[Recipe], parameters=None, jobs=None, timeout=None) -> dict
     pool = ThreadPoolExecutor(jobs)
     # Vectors of the corpus are made anew for each run, and shared by the recipes of a run.
     with tempfile.TemporaryDirectory(prefix="cookbook-vectors-") as vectors:
-        environment["COOKBOOK_VECTORS"] = vectors
+        environment.setdefault("COOKBOOK_VECTORS", vectors)
         try:
             results = dict(pool.map(one, longest_first))
         finally:  # Ctrl-C does not wait: see __main__.py

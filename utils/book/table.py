@@ -1,6 +1,7 @@
-"""`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`, and its picture.
+"""`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`, and its picture;
+and the page of the leaderboard of chapter 2, from its `leaderboard.json`.
 
-Everything comes from the notebooks: title, metadata, what the claims cell printed after `Measured:`,
+Everything in the README comes from the notebooks: title, metadata, what the claims cell printed after `Measured:`,
 and the plot of the cell tagged `picture`.
 """
 
@@ -35,6 +36,8 @@ def main(args) -> int:
             f"{path} has no place for the table: the lines <!-- recipes --> and <!-- /recipes -->"
         )
     text = BLOCK.sub(lambda match: f"{match[1]}{tables()}{match[2]}", present)
+    if not leaderboard_page(args.check):
+        return 1
     image, drawn = discover.ROOT / PICTURE, picture()
     if text == present and (drawn is None or (image.exists() and image.read_bytes() == drawn)):
         return 0
@@ -46,6 +49,25 @@ def main(args) -> int:
         image.parent.mkdir(exist_ok=True)
         image.write_bytes(drawn)
     return 0
+
+
+def leaderboard_page(check: bool) -> bool:
+    """Write the chapter's page and its plot if the rows say something new; False if they do and `check` is set."""
+    rows = discover.ROOT / "02_rag" / "leaderboard.json"
+    if not rows.exists():
+        return True
+    from utils import leaderboard
+
+    page, text = rows.with_name("README.md"), leaderboard.page(rows)
+    if page.exists() and page.read_text(encoding="utf-8") == text:
+        return True
+    if check:
+        print(f"{page} is not what {rows.name} says: python -m utils.book table")
+        return False
+    page.write_text(text, encoding="utf-8")
+    (discover.ROOT / "docs").mkdir(exist_ok=True)
+    leaderboard.draw(rows).savefig(discover.ROOT / "docs" / "leaderboard.png")
+    return True
 
 
 def picture() -> bytes | None:

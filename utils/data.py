@@ -18,6 +18,7 @@
 | `business_documents()` | a fictional company's handbook, contracts, manuals and price list | CC BY 4.0, written for this book |
 | `business_questions()` | 60 questions about them with gold passages and answers | CC BY 4.0, written for this book |
 | `business_unanswerable()` | questions that they cannot answer | CC BY 4.0, written for this book |
+| `answer_labels()` | 148 answers about `python_docs()`, labelled: faithful, relevant, correct | CC BY 4.0, written for this book |
 | `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
 
 Importing this module loads the standard library only.
@@ -528,6 +529,62 @@ def prices() -> dict[str, Price]:
     Quoted, not measured, from the pages that `datasets/prices.json` names; they change.
     """
     return {name: Price(*row) for name, row in _rows("prices.json")["models"].items()}
+
+
+# ------------------------------------------------------------- labelled answers
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """A question, the passage that its answer is held against, the answer, and what a careful reader says of it.
+
+    `source` says where the passage stood: "gold", "best" (the first that a dense search found), "wrong"
+    (a lower rank, not gold), "closed book" (the model saw none; the gold passage is shown), "unanswerable"
+    (the best for a question that the documentation does not answer), or "altered" (a sentence of the gold
+    passage, `original`, with one thing changed by hand). `style` says how the answer was got, `writer` by
+    whom. `second` holds the labels of a second reading, or nothing.
+    """
+
+    id: str
+    split: str
+    source: str
+    style: str
+    question_id: str | None
+    question: str
+    passage: str
+    answer: str
+    faithful: bool
+    relevant: bool
+    correct: bool
+    sufficient: bool
+    writer: str
+    original: str = ""
+    note: str = ""
+    second: dict[str, bool] | None = None
+
+
+def answer_labels(split: str | None = None) -> list[LabelledAnswer]:
+    """148 answers to questions of `python_questions()` and `unanswerable_questions()`, labelled by hand.
+
+    Four labels each: is every statement of the answer supported by the passage (`faithful`), does it
+    address the question (`relevant`), is it right (`correct`), does the passage hold the answer
+    (`sufficient`)? Most answers were written by the book's chat model and fixed text since; 22 are quoted
+    from the passage, and 16 such quotations are altered. One annotator labelled them, 30 of them twice.
+
+    Licence: CC BY 4.0. Source: written for this book; the passages are Python's documentation (PSF-2.0).
+
+    Args:
+        split: "dev", "test", or None for both. No question stands in both halves.
+    """
+    if split not in (None, "dev", "test"):
+        raise ValueError(f'split is "dev", "test" or None, not {split!r}.')
+    rows = [LabelledAnswer(**row) for row in _rows("answer_labels.json")["rows"]]
+    return [row for row in rows if split in (None, row.split)]
+
+
+def labelling_guideline() -> dict[str, str]:
+    """Label to what it means: the text that `answer_labels()` was labelled by."""
+    return _rows("answer_labels.json")["guideline"]
 
 
 # ------------------------------------------------------------- the questions

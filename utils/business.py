@@ -280,12 +280,12 @@ class _Sheet:
     def _measure(text: str, font: str, size: float) -> float:
         from reportlab.pdfbase.pdfmetrics import stringWidth
 
-        return stringWidth(text, font, size)
+        return stringWidth(text.replace("\u2003", "M"), font, size)
 
     def _break(self, text: str, font: str, size: float, width: float, hyphens: bool) -> list[str]:
         lines, line = [], ""
         for word in re.findall(r"[\u3000-\u9fff\uff00-\uffef]|[^\s\u3000-\u9fff\uff00-\uffef]+|\s+", text):
-            if word.isspace() and (not line or word != "\u00a0"):
+            if word.isspace() and word != "\u2003" and (not line or word != "\u00a0"):
                 line += " " if line else ""
                 continue
             if self._measure(line + word, font, size) > width and line:

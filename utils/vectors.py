@@ -16,6 +16,10 @@ from typing import Any
 import psutil
 
 
+# Milvus Lite answers through a local gRPC server, which complains on stderr of its own client's pings.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 class EngineError(RuntimeError):
     """What the engine raised in the other process."""
 

@@ -125,7 +125,8 @@ def _serve(source: str, name: str) -> None:
             if method == "open":
                 engine, value = space[name](*arguments), None
             elif method == "memory":
-                value = psutil.Process().memory_info().rss / 1e6
+                used = psutil.Process().memory_info()  # without files that are mapped: the kernel drops those at will
+                value = (used.rss - getattr(used, "shared", 0)) / 1e6
             else:
                 value = getattr(engine, method)(*arguments)
             answer = (True, value)

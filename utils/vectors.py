@@ -15,7 +15,6 @@ from typing import Any
 
 import psutil
 
-
 # Milvus Lite answers through a local gRPC server, which complains on stderr of its own client's pings.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 

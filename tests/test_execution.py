@@ -243,10 +243,7 @@ def test_offline_without_such_a_command(capsys):
 
 def test_a_processor_without_bfloat16_may_take_longer(monkeypatch):
     """Budgets are those of the reference machine, which multiplies bfloat16."""
-    monkeypatch.setattr(execute.hardware, "device", lambda: "cpu")
     monkeypatch.setattr(execute.hardware, "cpu_features", lambda: frozenset({"AVX2", "AMX"}))
     assert execute.allowed(30) == 30 and execute.allowed(None) is None
     monkeypatch.setattr(execute.hardware, "cpu_features", lambda: frozenset({"AVX2", "AVX-512"}))
     assert execute.allowed(30) == 30 * execute.WITHOUT_BFLOAT16
-    monkeypatch.setattr(execute.hardware, "device", lambda: "cuda")
-    assert execute.allowed(30) == 30

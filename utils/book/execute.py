@@ -183,8 +183,7 @@ def execute(recipe: Recipe, parameters: dict, timeout: float | None, environment
 
 def allowed(budget: float | None) -> float | None:
     """CPU-seconds that a recipe may take on this machine, from its budget on the reference machine."""
-    slow = hardware.device() == "cpu" and not hardware.multiplies_bfloat16()
-    return budget and budget * (WITHOUT_BFLOAT16 if slow else 1)
+    return budget and budget * (1 if hardware.multiplies_bfloat16() else WITHOUT_BFLOAT16)
 
 
 def verdict(result: dict) -> str:

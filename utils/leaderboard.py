@@ -195,7 +195,8 @@ used to choose a setting.
 - **answers right** and **grounded**: the same small chat model reads the best passage of every paraphrased
   question; its answers are scored by rule, and their words looked up in the passage. Empty: nobody read.
 - **ms** is one question at a time with the index in memory, to one digit, on two cores; **tokens** are
-  those of five passages in a prompt.
+  those of five passages in a prompt. Who returns more text finds more: compare recall at like tokens
+  ([2.4](04_chunking.ipynb)).
 
 ## By kind of question
 

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from nbval.plugin import IPyNbFile
 
-from . import discover
+from . import discover, normalise
 
 
 def add_parser(subparsers):
@@ -85,7 +85,7 @@ class ReplayKernel:
             raise RuntimeError("the run ended before this cell")
         outputs = [
             (output.output_type, {k: output[k] for k in output if k != "output_type"})
-            for output in cell.outputs
+            for output in normalise.outputs_of(cell)  # as the committed ones: no progress bars
         ]
         self.queue = [
             {"msg_type": kind, "content": content, "parent_header": {"msg_id": cell.id}}

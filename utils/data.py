@@ -18,6 +18,7 @@
 | `business_documents()` | a fictional company's handbook, contracts, manuals and price list | CC BY 4.0, written for this book |
 | `business_questions()` | 60 questions about them with gold passages and answers | CC BY 4.0, written for this book |
 | `business_unanswerable()` | questions that they cannot answer | CC BY 4.0, written for this book |
+| `dialogues()` | 20 chats of five turns each about them, with every turn made standalone by hand | CC BY 4.0, written for this book |
 | `answer_labels()` | 148 answers about `python_docs()`, labelled: faithful, relevant, correct | CC BY 4.0, written for this book |
 | `text_files(folder)` | your own `.md` and `.txt` files in the same form | yours |
 
@@ -317,6 +318,62 @@ def business_unanswerable(split: str | None = None) -> list[str]:
     """
     rows = _rows("business_questions.json")["unanswerable"]
     return [row["question"] for row in rows if split in (None, row["split"])]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a user types at one point of a chat, and what that means without the chat.
+
+    `kind` is "first", "pronoun", "ellipsis", "correction", "switch" (a new subject), "return" (to an
+    earlier one) or "unanswerable". `standalone` is the same question written out by hand; of a first turn
+    and of a switch it is the text itself. `question` holds gold passages and answers, under the standalone
+    wording; it is None where the documents have no answer.
+    """
+
+    id: str
+    split: str
+    kind: str
+    text: str
+    standalone: str
+    question: "Question | None"
+
+
+def dialogues(split: str | None = None) -> list[tuple[Turn, ...]]:
+    """20 scripted chats of five turns each about `business_documents()`, in two halves of ten.
+
+    Written as people type to a help desk: "and for how long?", "no, I meant the other one", "back to the
+    coffee machine". Both halves have the same number of turns of each kind. Draw whole chats in a
+    bootstrap: the turns of one are not independent. (`conversation()` is another thing: facts and small
+    talk for long conversations.)
+
+    Licence: CC BY 4.0. Source: written for this book.
+
+    Args:
+        split: "dev", "test", or None for both.
+
+    Raises:
+        ValueError: the documents do not hold what a turn names as its evidence.
+    """
+    if split not in (None, "dev", "test"):
+        raise ValueError(f'split is "dev", "test" or None, not {split!r}.')
+    documents, chats = business_documents(), []
+    for chat in _rows("dialogues.json")["conversations"]:
+        if split in (None, chat["split"]):
+            numbered = enumerate(chat["turns"], 1)
+            chats.append(tuple(_turn(f"{chat['id']}.{n}", chat["split"], row, documents) for n, row in numbered))
+    return chats
+
+
+def _turn(name: str, split: str, row: dict, documents: list[Document]) -> Turn:
+    standalone, question = row.get("standalone", row["text"]), None
+    if "gold" in row:
+        labels = {"answers": row["answers"], "reject": row["reject"], "gold": row["gold"], "about": row["kind"]}
+        head = {"id": name, "split": split, "kind": row["form"], "question": standalone}
+        questions, _ = read_questions([head | labels], documents)
+        if not questions or len(questions[0].gold) < len(row["gold"]):
+            raise ValueError(f"The documents do not hold the evidence of {name}: {row['gold']}")
+        question = questions[0]
+    return Turn(name, split, row["kind"], row["text"], standalone, question)
 
 
 # ------------------------------------------------------------- other languages

@@ -7,7 +7,6 @@ RECIPE      ?=
 SEED        ?=
 
 FLAGSHIP := 02_rag/01_rag_from_scratch
-LONG     := tests/test_lab.py tests/test_recipe_cells.py  # one core for minutes each: side by side
 BOOK     := .venv/bin/python -m utils.book
 PYTEST   := .venv/bin/python -m pytest
 
@@ -31,8 +30,7 @@ test-offline:
 	@status=0; \
 	$(BOOK) run $(RECIPE) $(if $(SEED),--seed $(SEED)) || status=1; \
 	$(if $(SEED),,$(BOOK) compare $(RECIPE) || status=1;) \
-	$(PYTEST) -m "not network" -n 2 --dist loadfile $(LONG) || status=1; \
-	$(PYTEST) -m "not network" $(LONG:%=--ignore=%) || status=1; \
+	$(PYTEST) -m "not network" -n 2 --dist loadfile --no-loadscope-reorder || status=1; \
 	exit $$status
 
 lab: setup  ## open JupyterLab on the book

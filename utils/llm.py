@@ -15,6 +15,7 @@ The environment decides what is called, as with every OpenAI client:
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -114,6 +115,7 @@ def serve(
     key = (model, adapter and str(Path(adapter).resolve()), parallel, context, port)
     if key not in _running:
         _running[key] = _start(model, adapter, parallel, context, port)
+        atexit.register(_running[key].close)  # while its threads still have an interpreter to run in
     endpoint = _running[key]
     values = (endpoint.base_url, endpoint.api_key, endpoint.model)
     os.environ.update(zip(NAMES, values, strict=True))
@@ -426,8 +428,6 @@ def _start_llama_cpp(
 
 def _start_transformers(model: str, adapter: str | Path | None, stops: list) -> str:
     """`transformers serve` in a process of its own, for models that have no GGUF file."""
-    import atexit
-
     import httpx
 
     if adapter:

@@ -63,7 +63,7 @@ class Process:
         return value
 
     def kill(self) -> None:
-        """End it as a power cut would: SIGKILL, no chance to tidy up."""
+        """SIGKILL: no chance to tidy up. Unlike a power cut, what the system has buffered still reaches the disk."""
         self._process.kill()
         self._process.wait()
         self._process.stdin.close()

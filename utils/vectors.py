@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,11 @@ class Postgres:
     def memory(self) -> float:
         """Megabytes of the server's processes, shared ones counted once (on Linux)."""
         main = psutil.Process(self._server.get_pid())
-        tree = [main, *main.children(recursive=True)]
-        return sum(getattr(p.memory_full_info(), "pss", p.memory_info().rss) for p in tree) / 1e6
+        total = 0
+        for process in [main, *main.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):  # a connection's process ends a moment after the connection
+                total += getattr(process.memory_full_info(), "pss", process.memory_info().rss)
+        return total / 1e6
 
     def close(self) -> None:
         """Stop the server and wait until it is gone."""

@@ -1,4 +1,4 @@
-"""The committed tool-calling adapter: what recipe 3.1 made and chapter 4 runs on."""
+"""The committed tool-calling adapter: what recipe 3.3 made and chapter 4 runs on."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Six small tools, conversations that use them, and held-out tasks.
 
-Recipe 3.1 trains on `conversations` and scores `steps`; chapter 4 runs the
+Recipe 3.3 trains on `conversations` and scores `steps`; chapter 4 runs the
 tools on `tasks`. The tools are real Python functions on small tables, without
 network, so that every result in a training conversation comes from running
 them. Everything is written for this book (CC BY 4.0); names are made up,

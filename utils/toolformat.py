@@ -1,7 +1,7 @@
 """How tools are written in the prompt, and how a call is read from the answer.
 
 SmolLM2's chat template knows nothing of tools, so the book has one text form
-of its own. The training recipe (`03_finetuning/01_lora_tool_calling`) teaches
+of its own. The training recipe (`03_finetuning/03_lora_tool_calling`) teaches
 it and `utils.gateway` serves it; both go through this module and then through
 the tokenizer's own chat template, so that the model never meets a prompt in a
 form it was not trained on.

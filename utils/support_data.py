@@ -326,7 +326,7 @@ def raw_records(n: int = 400, seed: int = 0) -> list[RawRecord]:
         source = rng.choices(("email", "chat", "forum"), (5, 3, 2))[0]
         good = [r for r in records if not set(r.flaws) - {"personal"} and r.source == source]
         if good and rng.random() < {"email": 0.1, "chat": 0.08, "forum": 0.45}[source]:
-            records.append(_copy(rng, rng.choice(good), len(records)))
+            records.append(_copy(rng, rng.choice(good), records))
             continue
         ticket = next(fresh)
         record = RawRecord(
@@ -336,24 +336,22 @@ def raw_records(n: int = 400, seed: int = 0) -> list[RawRecord]:
     return records
 
 
-def _copy(rng: random.Random, earlier: RawRecord, number: int) -> RawRecord:
+def _copy(rng: random.Random, earlier: RawRecord, records: Sequence[RawRecord]) -> RawRecord:
     """The same ticket once more: exactly, or with a greeting, a typing error, other capitals."""
-    if rng.random() < 0.4:
-        return replace(earlier, id=number, flaws=(*earlier.flaws, "duplicate"))
     message = earlier.message
-    letters = [
-        i for i, letter in enumerate(message[:-1]) if letter.isalpha() and message[i + 1].isalpha()
-    ]
-    at = rng.choice(letters)
-    changed = (
-        message[:at] + message[at + 1] + message[at] + message[at + 2 :],
-        f"{rng.choice(_texts('support_messy')['greetings'])} {message}",
-        message.rstrip("?.") + "??",
-        message.lower() + " thanks",
-    )
-    return replace(
-        earlier, id=number, message=rng.choice(changed), flaws=(*earlier.flaws, "near_duplicate")
-    )
+    if rng.random() >= 0.4:
+        letters = [i for i in range(len(message) - 1) if message[i : i + 2].isalpha()]
+        at = rng.choice(letters)
+        changed = (
+            message[:at] + message[at + 1] + message[at] + message[at + 2 :],
+            f"{rng.choice(_texts('support_messy')['greetings'])} {message}",
+            message.rstrip("?.") + "??",
+            message.lower() + " thanks",
+        )
+        message = rng.choice(changed)
+    same = any((r.record, r.message) == (earlier.record, message) for r in records)
+    flaw = "duplicate" if same else "near_duplicate"
+    return replace(earlier, id=len(records), message=message, flaws=(*earlier.flaws, flaw))
 
 
 def _damage(rng: random.Random, record: RawRecord) -> RawRecord:

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from utils import hardware
 
-from . import BookError, discover
+from . import BookError, changes, discover
 from .discover import Recipe
 
 WITHOUT_BFLOAT16 = 4
@@ -44,6 +44,12 @@ def add_parser(subparsers):
         "--show",
         action="store_true",
         help="print the results of the recipe, and write a page of it",
+    )
+    parser.add_argument(
+        "--within",
+        type=float,
+        metavar="MIN",
+        help="execute what a change has touched, and of the others what fits into so many minutes",
     )
 
 
@@ -75,7 +81,7 @@ def add_arguments(parser):
 
 def main(args) -> int:
     recipes = discover.resolve(args.recipe)
-    results = run(recipes, parameters_of(args), args.jobs, args.timeout)
+    results = run(recipes, parameters_of(args), args.jobs, args.timeout, args.within)
     if args.show:
         for recipe in recipes:
             show(recipe)
@@ -95,8 +101,14 @@ def parameters_of(args) -> dict:
     return seed | {name: literal(value) for name, value in args.parameters}
 
 
-def run(recipes: list[Recipe], parameters=None, jobs=None, timeout=None) -> dict[str, dict]:
-    """Execute the recipes, longest first; returns their results by name, and adds them to run.json."""
+def run(
+    recipes: list[Recipe], parameters=None, jobs=None, timeout=None, within=None
+) -> dict[str, dict]:
+    """Execute the recipes, longest first; returns their results by name, and adds them to run.json.
+
+    With `within` (minutes) those that a change has touched, longest first, then of the others what ends in
+    time, judging by what it took when it was last updated.
+    """
     check_parameters(recipes, parameters or {})
     cores = os.cpu_count() or 1
     jobs = jobs or min(2, cores, len(recipes))
@@ -107,22 +119,37 @@ def run(recipes: list[Recipe], parameters=None, jobs=None, timeout=None) -> dict
         "IPYTHONDIR": str(discover.ROOT / "build" / "ipython"),  # not the user's start-up files
     }
 
+    required, optional = changes.in_order(recipes) if within else (recipes, [])
+    deadline = time.monotonic() + 60 * (within or 0)
+
     def one(recipe):
         return recipe.name, execute(recipe, parameters or {}, timeout, environment)
 
-    longest_first = sorted(recipes, key=lambda recipe: -recipe.meta.get("cpu_seconds", 0))
+    def if_it_fits(recipe):
+        seconds = recipe.meta.get("measured", {}).get("wall_seconds", 0)
+        if time.monotonic() + seconds < deadline:
+            return one(recipe)
+        recipe.executed.unlink(missing_ok=True)
+        return recipe.name, None
+
+    longest_first = sorted(required, key=lambda recipe: -recipe.meta.get("cpu_seconds", 0))
     pool = ThreadPoolExecutor(jobs)
     # Vectors of the corpus are made anew for each run, and shared by the recipes of a run.
     with tempfile.TemporaryDirectory(prefix="cookbook-vectors-") as vectors:
         environment.setdefault("COOKBOOK_VECTORS", vectors)
         try:
-            results = dict(pool.map(one, longest_first))
+            done = [pool.map(one, longest_first), pool.map(if_it_fits, optional)]
+            results = dict(result for results in done for result in results)
         finally:  # Ctrl-C does not wait: see __main__.py
             pool.shutdown(wait=False, cancel_futures=True)
+    left_out = sorted(name for name, result in results.items() if result is None)
+    results = {name: result for name, result in results.items() if result}
     path = discover.ROOT / "build" / "run.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(dict(sorted((known | results).items())), indent=1) + "\n")
     print(summary(results), flush=True)
+    if left_out:
+        print(f"\nleft out, for {within:g} minutes are over:", *left_out, sep="\n  ", flush=True)
     return results
 
 
@@ -206,7 +233,7 @@ def check_parameters(recipes: list[Recipe], parameters: dict) -> None:
 
 def summary(results: dict[str, dict]) -> str:
     """The problems in full, then one table."""
-    width = max(map(len, results))
+    width = max(map(len, results), default=len("recipe"))
     lines = [f"\nFAIL {name}: {r['problem']}" for name, r in results.items() if r["problem"]]
     heads = ("cells", "claims", "CPU s", "wall s", "peak MB")
     keys = ("cells", "claims", "cpu_seconds", "wall_seconds", "peak_mb")

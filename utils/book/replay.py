@@ -31,10 +31,18 @@ def add_parser(subparsers):
     parser.add_argument(
         "recipe", nargs="?", metavar="RECIPE", help="04_agents/01, a chapter (02_rag), or all"
     )
+    parser.add_argument(
+        "--executed", action="store_true", help="of these, the ones that have an executed copy"
+    )
 
 
 def main(args) -> int:
     recipes = discover.resolve(args.recipe)
+    if args.executed:
+        recipes = [recipe for recipe in recipes if recipe.executed.exists()]
+        if not recipes:
+            print("no recipe has been executed: there is nothing to compare")
+            return 1
     code = nbval(recipes, "--nbval-replay", discover.ROOT / "build" / "executed")
     if quick := [recipe for recipe in recipes if recipe.meta.get("quick")]:
         print("\nexecuted by nbval itself:", *(recipe.name for recipe in quick), flush=True)

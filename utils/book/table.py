@@ -42,7 +42,9 @@ def main(args) -> int:
     if text == present and (drawn is None or (image.exists() and image.read_bytes() == drawn)):
         return 0
     if args.check:
-        print("the README's table or picture is not what the notebooks say: python -m utils.book table")
+        print(
+            "the README's table or picture is not what the notebooks say: python -m utils.book table"
+        )
         return 1
     path.write_text(text, encoding="utf-8")
     if drawn is not None:

@@ -5,12 +5,13 @@ LOCK        ?= requirements.lock   # empty: the newest releases instead
 TORCH_INDEX ?=                     # another source of torch's CPU build for Linux
 RECIPE      ?=
 SEED        ?=
+WITHIN      ?=                     # minutes for the recipes that a change has not touched
 
 FLAGSHIP := 02_rag/01_rag_from_scratch
 BOOK     := .venv/bin/python -m utils.book
 PYTEST   := .venv/bin/python -m pytest
 
-.PHONY: help run test test-offline lab setup doctor new-recipe update clean-notebooks lock set-repository
+.PHONY: help run test tests recipes-offline tests-offline lab setup doctor new-recipe update clean-notebooks lock set-repository
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -22,16 +23,27 @@ setup:  ## create .venv from the lock and get the models; nothing if that is don
 run: setup  ## execute a recipe and show its results [RECIPE=04_agents/01]
 	@$(BOOK) run $(or $(RECIPE),$(FLAGSHIP)) --show
 
-test: setup  ## run every recipe and every test, the network off [RECIPE=02_rag] [SEED=7]
-	@$(if $(RECIPE),true,$(PYTEST) -m network)
-	@$(BOOK) offline -- $(MAKE) --no-print-directory test-offline
-
-test-offline:
+test: setup  ## run every recipe and every test, the network off [RECIPE=02_rag] [SEED=7] [WITHIN=minutes]
 	@status=0; \
-	$(BOOK) run $(RECIPE) $(if $(SEED),--seed $(SEED)) || status=1; \
-	$(if $(SEED),,$(BOOK) compare $(RECIPE) || status=1;) \
-	$(PYTEST) -m "not network" -n 2 --dist loadfile --no-loadscope-reorder || status=1; \
+	$(if $(RECIPE),,$(PYTEST) -m network || status=1;) \
+	$(BOOK) offline -- $(MAKE) --no-print-directory recipes-offline || status=1; \
+	$(BOOK) offline -- $(MAKE) --no-print-directory tests-offline || status=1; \
 	exit $$status
+
+tests: setup  ## run the tests alone
+	@status=0; \
+	$(PYTEST) -m network || status=1; \
+	$(BOOK) offline -- $(MAKE) --no-print-directory tests-offline || status=1; \
+	exit $$status
+
+recipes-offline:
+	@status=0; \
+	$(BOOK) run $(RECIPE) $(if $(SEED),--seed $(SEED)) $(if $(WITHIN),--within $(WITHIN)) || status=1; \
+	$(if $(SEED),,$(BOOK) compare $(RECIPE) $(if $(WITHIN),--executed) || status=1;) \
+	exit $$status
+
+tests-offline:
+	@$(PYTEST) -m "not network" -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: setup  ## open JupyterLab on the book
 	@.venv/bin/jupyter lab

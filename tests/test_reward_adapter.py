@@ -1,0 +1,60 @@
+"""The committed reward model: what recipe 3.7 made and recipe 3.8 optimises against."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils import models, support_data
+
+ADAPTER = Path(__file__).parents[1] / "03_finetuning" / "adapters" / "reward"
+
+
+def test_files_are_small_and_complete():
+    config = json.loads((ADAPTER / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == models.CHAT
+    assert (ADAPTER / "adapter_model.safetensors").stat().st_size < 3_000_000
+    card = (ADAPTER / "README.md").read_text()
+    assert card.startswith("---\n") and "license: apache-2.0" in card and models.CHAT in card
+    assert "num_hidden_layers=16" in card, "without it, the scores mean nothing"
+
+
+@pytest.fixture(scope="module")
+def score():
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    models.ensure(models.CHAT)
+    tokenizer = AutoTokenizer.from_pretrained(models.CHAT)
+    base = AutoModelForSequenceClassification.from_pretrained(
+        models.CHAT, num_labels=1, num_hidden_layers=16, dtype=torch.float32
+    )
+    model = PeftModel.from_pretrained(base, ADAPTER).eval()
+
+    @torch.inference_mode()
+    def scores(chats, padding_side="right"):
+        texts = [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side=padding_side)
+        return model(**inputs).logits[:, 0].numpy()
+
+    return scores
+
+
+def test_prefers_the_better_reply(score):
+    pairs = support_data.preferences("test", 24, seed=11, noise=0)  # another seed than the recipe's
+    chats = [support_data.chat(p.ticket, reply) for p in pairs for reply in (p.chosen, p.rejected)]
+    scores = score(chats)
+    assert (scores[::2] > scores[1::2]).mean() >= 0.75
+
+
+def test_padding_on_either_side_gives_the_same_score(score):
+    (pair,) = support_data.preferences("test", 1, seed=11, noise=0)
+    chats = [
+        support_data.chat(pair.ticket, reply)
+        for reply in (pair.chosen, pair.rejected + " Not so." * 5)
+    ]
+    left, right = score(chats, "left"), score(chats)
+    alone = np.concatenate([score([chat]) for chat in chats])
+    assert np.allclose(left, alone, atol=1e-2) and np.allclose(right, alone, atol=1e-2)

@@ -11,7 +11,7 @@ FLAGSHIP := 02_rag/01_rag_from_scratch
 BOOK     := .venv/bin/python -m utils.book
 PYTEST   := .venv/bin/python -m pytest
 
-.PHONY: help run test tests recipes-offline tests-offline lab setup doctor new-recipe update clean-notebooks lock set-repository
+.PHONY: help run test tests recipes execute compare tests-network tests-offline lab setup doctor new-recipe update clean-notebooks lock set-repository
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -24,26 +24,26 @@ run: setup  ## execute a recipe and show its results [RECIPE=04_agents/01]
 	@$(BOOK) run $(or $(RECIPE),$(FLAGSHIP)) --show
 
 test: setup  ## run every recipe and every test, the network off [RECIPE=02_rag] [SEED=7] [WITHIN=minutes]
-	@status=0; \
-	$(if $(RECIPE),,$(PYTEST) -m network || status=1;) \
-	$(BOOK) offline -- $(MAKE) --no-print-directory recipes-offline || status=1; \
-	$(BOOK) offline -- $(MAKE) --no-print-directory tests-offline || status=1; \
-	exit $$status
+	@$(MAKE) --no-print-directory --keep-going recipes tests
 
 tests: setup  ## run the tests alone
-	@status=0; \
-	$(PYTEST) -m network || status=1; \
-	$(BOOK) offline -- $(MAKE) --no-print-directory tests-offline || status=1; \
-	exit $$status
+	@$(MAKE) --no-print-directory --keep-going tests-network tests-offline
 
-recipes-offline:
-	@status=0; \
-	$(BOOK) run $(RECIPE) $(if $(SEED),--seed $(SEED)) $(if $(WITHIN),--within $(WITHIN)) || status=1; \
-	$(if $(SEED),,$(BOOK) compare $(RECIPE) $(if $(WITHIN),--executed) || status=1;) \
-	exit $$status
+# Each step runs though one before it failed (--keep-going); the call fails in the end.
+recipes:
+	@$(BOOK) offline -- $(MAKE) --no-print-directory --keep-going execute compare
+
+execute:
+	@$(BOOK) run $(RECIPE) $(if $(SEED),--seed $(SEED)) $(if $(WITHIN),--within $(WITHIN))
+
+compare:
+	@$(if $(SEED),,$(BOOK) compare $(RECIPE) $(if $(WITHIN),--executed))
+
+tests-network:
+	@$(if $(RECIPE),,$(PYTEST) -m network)
 
 tests-offline:
-	@$(PYTEST) -m "not network" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BOOK) offline -- $(PYTEST) -m "not network" -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: setup  ## open JupyterLab on the book
 	@.venv/bin/jupyter lab

@@ -1,6 +1,5 @@
 """The committed reward model: what recipe 3.7 made and recipe 3.8 optimises against."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,6 @@ import pytest
 from utils import models, support_data
 
 ADAPTER = Path(__file__).parents[1] / "03_finetuning" / "adapters" / "reward"
-
-
-def test_files_are_small_and_complete():
-    config = json.loads((ADAPTER / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == models.CHAT
-    assert (ADAPTER / "adapter_model.safetensors").stat().st_size < 3_000_000
-    card = (ADAPTER / "README.md").read_text()
-    assert card.startswith("---\n") and "license: apache-2.0" in card and models.CHAT in card
-    assert "num_hidden_layers=16" in card, "without it, the scores mean nothing"
 
 
 @pytest.fixture(scope="module")

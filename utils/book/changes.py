@@ -12,7 +12,7 @@ import subprocess
 from . import discover
 from .discover import Recipe
 
-HOURS = 8
+HOURS = 4
 
 
 def in_order(recipes: list[Recipe]) -> tuple[list[Recipe], list[Recipe]]:

@@ -605,7 +605,7 @@ def test_client_that_leaves_the_queue_is_never_sent_to_the_model(start, upstream
 
 def javascript() -> str:
     """The recipe's block of JavaScript."""
-    recipe = json.loads((FOLDER / "01_fastapi_service.ipynb").read_text(encoding="utf-8"))
+    recipe = json.loads((FOLDER / "06_fastapi_service.ipynb").read_text(encoding="utf-8"))
     prose = "".join("".join(cell["source"]) for cell in recipe["cells"])
     return prose.split("```js\n")[1].split("```")[0]
 

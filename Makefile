@@ -11,7 +11,7 @@ FLAGSHIP := 02_rag/01_rag_from_scratch
 BOOK     := .venv/bin/python -m utils.book
 PYTEST   := .venv/bin/python -m pytest
 
-.PHONY: help run test tests recipes execute compare tests-network tests-offline lab setup doctor new-recipe update clean-notebooks lock set-repository
+.PHONY: help run test tests recipes execute compare tests-network tests-offline lab setup servers doctor new-recipe update clean-notebooks lock set-repository
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -19,6 +19,9 @@ help:  ## list these commands
 setup:  ## create .venv from the lock and get the models; nothing if that is done
 	@$(PYTHON) utils/book/install.py --lock "$(strip $(LOCK))" --torch-index "$(strip $(TORCH_INDEX))"
 	@.venv/bin/python -m utils.models
+
+servers:  ## install Redis, Prometheus and nginx for chapter 5, with apt-get or brew
+	@$(PYTHON) -m utils.servers
 
 run: setup  ## execute a recipe and show its results [RECIPE=04_agents/01]
 	@$(BOOK) run $(or $(RECIPE),$(FLAGSHIP)) --show

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -60,3 +61,18 @@ def test_redis_answers_and_keeps_nothing(tmp_path):
         client.sendall(b"PING\r\n")
         assert client.recv(64) == b"+PONG\r\n"
     assert [path.name for path in tmp_path.iterdir()] == ["server.log"]
+
+
+def test_installing_asks_for_the_missing_packages_only(monkeypatch):
+    ran = []
+    monkeypatch.setattr(servers, "missing", lambda: ["promtool", "prometheus", "nginx"])
+    monkeypatch.setattr(servers.shutil, "which", lambda name, **_: name == "apt-get")
+    monkeypatch.setattr(servers.subprocess, "run", lambda command, **_: ran.append(command) or subprocess.CompletedProcess(command, 0))
+    servers.install()
+    assert ran[-1][-2:] == ["prometheus", "nginx-light"]
+    monkeypatch.setattr(servers.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 100))
+    with pytest.raises(servers.ServerError, match="apt-get update -q` failed"):
+        servers.install()
+    monkeypatch.setattr(servers.shutil, "which", lambda name, **_: None)
+    with pytest.raises(servers.ServerError, match="neither apt-get nor Homebrew"):
+        servers.install()

@@ -17,6 +17,8 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from utils import servers
+
 ROOT = Path(__file__).resolve().parents[1]
 
 HELD = frozenset(
@@ -76,7 +78,8 @@ def prepare(extra: str) -> None:
     """Make the running kernel ready for the recipes of one chapter, and enter its folder.
 
     Raises:
-        RuntimeError: a package was replaced that this kernel uses; the message says to restart.
+        RuntimeError: a package was replaced that this kernel uses; the message says to restart. Or a
+            server of chapter 5 could not be installed.
     """
     before = loaded()
     print("installing what Colab lacks ...", flush=True)
@@ -87,4 +90,6 @@ def prepare(extra: str) -> None:
             f"{', '.join(replaced)} had been loaded and was replaced by a newer release: choose "
             "Runtime > Restart session, then Run all again. This happens once."
         )
+    if extra == "deployment":
+        servers.install()
     os.chdir(next(ROOT.glob(f"[0-9][0-9]_{extra}")))

@@ -1,7 +1,8 @@
 """Servers that recipes need and that are no Python packages: found, started on loopback, stopped.
 
-Redis, Prometheus and nginx come from the system's package manager. A recipe starts its own copy on a free port
-with a folder of its own, so that one which runs already is neither used nor disturbed, and stops it in the end.
+Redis, Prometheus and nginx come from the system's package manager; ``python -m utils.servers`` installs what is
+missing. A recipe starts its own copy on a free port with a folder of its own, so that one which runs already is
+neither used nor disturbed, and stops it in the end.
 """
 
 from __future__ import annotations
@@ -33,19 +34,22 @@ class ServerError(RuntimeError):
     """A server is missing or does not start; the message says what to do."""
 
 
+def _path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", ""), *FOLDERS])
+
+
 def find(program: str) -> str:
     """The path of a program.
 
     Raises:
         ServerError: it is not installed; the message says how to install it.
     """
-    path = os.pathsep.join([os.environ.get("PATH", ""), *FOLDERS])
-    if found := shutil.which(program, path=path):
+    if found := shutil.which(program, path=_path()):
         return found
     apt, brew = PACKAGES.get(program, (program, program))
     raise ServerError(
-        f"`{program}` is not installed. Debian, Ubuntu, Colab: apt-get install --no-install-recommends {apt}; "
-        f"macOS: brew install {brew}. Then run this cell again."
+        f"`{program}` is not installed. Debian, Ubuntu: apt-get install --no-install-recommends {apt}; "
+        f"macOS: brew install {brew}; either: make servers. Then run this cell again."
     )
 
 
@@ -61,6 +65,31 @@ def listening(port: int) -> bool:
     with socket.socket() as sock:
         sock.settimeout(1)
         return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def missing() -> list[str]:
+    """The programs of :data:`PACKAGES` that are not installed."""
+    return [program for program in PACKAGES if not shutil.which(program, path=_path())]
+
+
+def install() -> None:
+    """Install what is missing with apt-get (as root) or Homebrew.
+
+    Raises:
+        ServerError: there is neither, or it failed; its own messages are printed above.
+    """
+    if not (programs := missing()):
+        return
+    apt, brew = ([*dict.fromkeys(PACKAGES[program][i] for program in programs)] for i in (0, 1))
+    if shutil.which("apt-get"):
+        commands = [["apt-get", "update", "-q"], ["apt-get", "install", "-qy", "--no-install-recommends", *apt]]
+    elif shutil.which("brew"):
+        commands = [["brew", "install", *brew]]
+    else:
+        raise ServerError(f"neither apt-get nor Homebrew is here: install {', '.join(programs)} by other means")
+    for command in commands:
+        if subprocess.run(command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}).returncode:
+            raise ServerError(f"`{' '.join(command)}` failed, as it says above; it needs an administrator's rights")
 
 
 class Server:
@@ -153,3 +182,10 @@ def redis(*options: str, port: int = 0, folder: str | Path | None = None) -> Ser
     folder = folder or tempfile.mkdtemp(prefix="redis-")
     fixed = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     return Server(["redis-server", *fixed, *options], port, folder)
+
+
+if __name__ == "__main__":
+    try:
+        install()
+    except ServerError as error:
+        raise SystemExit(str(error)) from None

@@ -11,7 +11,7 @@ FLAGSHIP := 02_rag/01_rag_from_scratch
 BOOK     := .venv/bin/python -m utils.book
 PYTEST   := .venv/bin/python -m pytest
 
-.PHONY: help run test tests recipes execute compare tests-network tests-offline lab setup servers doctor new-recipe update clean-notebooks lock set-repository
+.PHONY: help run test tests recipes execute compare tests-network tests-offline lab setup servers doctor new-recipe update site site-serve clean-notebooks lock set-repository
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -59,6 +59,12 @@ new-recipe: setup  ## start a recipe: CHAPTER=02_rag AT=3 NAME=query_rewriting
 
 update: setup  ## execute recipes and write their outputs and figures into the book [RECIPE=...]
 	@$(BOOK) update $(RECIPE)
+
+site: setup  ## build the web site in build/site/html
+	@$(BOOK) site
+
+site-serve: setup  ## build the web site and serve it [PORT=8000]
+	@$(BOOK) site --serve $(or $(PORT),8000)
 
 clean-notebooks: setup  ## normalise the notebooks for committing
 	@$(BOOK) clean

@@ -135,7 +135,7 @@ def test_the_page_says_what_the_file_says(path, tmp_path, monkeypatch, capsys):
     (tmp_path / "README.md").write_text("<!-- recipes -->\n<!-- /recipes -->\n")
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nurls = {repository = "https://github.com/a/b"}\n')
     monkeypatch.setattr(discover, "ROOT", tmp_path)
-    rows, page = tmp_path / "02_rag" / "leaderboard.json", tmp_path / "02_rag" / "README.md"
+    rows, page = tmp_path / "02_rag" / "leaderboard.json", tmp_path / "02_rag" / "leaderboard.md"
     add(rows, "best", 0.8)
     assert main(["table", "--check"]) == 1 and not page.exists()
     assert "is not what leaderboard.json says" in capsys.readouterr().out

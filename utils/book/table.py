@@ -1,5 +1,5 @@
 """`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`, and its picture;
-and the page of the leaderboard of chapter 2, from its `leaderboard.json`.
+the chapters' pages and the indexes (see pages.py); and the leaderboard of chapter 2, from its `leaderboard.json`.
 
 Everything in the README comes from the notebooks: title, metadata, what the claims cell printed after `Measured:`,
 and the plot of the cell tagged `picture`.
@@ -9,7 +9,7 @@ import base64
 import re
 from itertools import groupby
 
-from . import BookError, discover, frontmatter
+from . import BookError, discover, frontmatter, pages
 from .discover import Recipe
 
 PICTURE = "docs/picture.png"
@@ -36,7 +36,7 @@ def main(args) -> int:
             f"{path} has no place for the table: the lines <!-- recipes --> and <!-- /recipes -->"
         )
     text = BLOCK.sub(lambda match: f"{match[1]}{tables()}{match[2]}", present)
-    if not leaderboard_page(args.check):
+    if not (leaderboard_page(args.check) and generated_pages(args.check)):
         return 1
     image, drawn = discover.ROOT / PICTURE, picture()
     if text == present and (drawn is None or (image.exists() and image.read_bytes() == drawn)):
@@ -53,6 +53,22 @@ def main(args) -> int:
     return 0
 
 
+def generated_pages(check: bool) -> bool:
+    """Write the chapters' pages and the indexes; False if one has to change and `check` is set."""
+    if not (discover.ROOT / "docs" / "book.toml").exists():
+        return True  # a small book has no other pages
+    for name, text in pages.pages().items():
+        path = discover.ROOT / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if check:
+            print(f"{name} is not what the notebooks and docs/book.toml say: python -m utils.book table")
+            return False
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return True
+
+
 def leaderboard_page(check: bool) -> bool:
     """Write the chapter's page and its plot if the rows say something new; False if they do and `check` is set."""
     rows = discover.ROOT / "02_rag" / "leaderboard.json"
@@ -60,7 +76,7 @@ def leaderboard_page(check: bool) -> bool:
         return True
     from utils import leaderboard
 
-    page, text = rows.with_name("README.md"), leaderboard.page(rows)
+    page, text = rows.with_name("leaderboard.md"), leaderboard.page(rows)
     if page.exists() and page.read_text(encoding="utf-8") == text:
         return True
     if check:

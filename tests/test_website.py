@@ -4,14 +4,15 @@ import functools
 import http.server
 import os
 import re
+import shutil
 import threading
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from playwright.sync_api import sync_playwright
+from test_lab import BROWSERS, QUIET
 
-from test_lab import BROWSERS, QUIET, shutil
 from utils.book import BookError, discover, website
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}

@@ -14,6 +14,7 @@ COMMANDS = (  # command, module, what it does
     ("update", "update", "execute, then write outputs and measurements into the recipes"),
     ("clean", "normalise", "normalise notebooks for committing"),
     ("table", "table", "write the README's table of recipes"),
+    ("chinese", "chinese", "hold the Chinese words against the English ones"),
     ("site", "website", "build the web site"),
     ("offline", "sandbox", "run a command without a network"),
     ("new-recipe", "new_recipe", "start a recipe from the template"),

@@ -89,8 +89,8 @@ def row(recipe: Recipe) -> str:
     return "| " + " | ".join(columns) + " |"
 
 
-def graph(recipes: list[Recipe]) -> str:
-    """The prerequisites inside of the chapter and into it, for Mermaid."""
+def graph(recipes: list[Recipe], titles: dict[str, str] | None = None) -> str:
+    """The prerequisites inside of the chapter and into it, for Mermaid; `titles` by number, if not the English ones."""
     nodes, edges = dict[str, Recipe](), []
     for recipe in recipes:
         nodes[recipe.number] = recipe
@@ -98,7 +98,8 @@ def graph(recipes: list[Recipe]) -> str:
             for needed in discover.resolve(name):
                 nodes[needed.number] = needed
                 edges.append(f"  r{needed.number.replace('.', '_')} --> r{recipe.number.replace('.', '_')}")
-    names = [f'  r{number.replace(".", "_")}["{number} {short(recipe.title)}"]' for number, recipe in nodes.items()]
+    titled = {number: (titles or {}).get(number) or short(recipe.title) for number, recipe in nodes.items()}
+    names = [f'  r{number.replace(".", "_")}["{number} {title}"]' for number, title in titled.items()]
     return "\n".join(["graph LR", *names, *edges])
 
 

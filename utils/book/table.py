@@ -1,5 +1,5 @@
 """`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`, and its picture;
-the chapters' pages and the indexes (see pages.py); and the leaderboard of chapter 2, from its `leaderboard.json`.
+the chapters' pages and the indexes (see pages.py), the Chinese pages (see chinese.py); and the leaderboard of chapter 2, from its `leaderboard.json`.
 
 Everything in the README comes from the notebooks: title, metadata, what the claims cell printed after `Measured:`,
 and the plot of the cell tagged `picture`.
@@ -9,7 +9,7 @@ import base64
 import re
 from itertools import groupby
 
-from . import BookError, discover, frontmatter, pages
+from . import BookError, chinese, discover, frontmatter, pages
 from .discover import Recipe
 
 PICTURE = "docs/picture.png"
@@ -57,12 +57,12 @@ def generated_pages(check: bool) -> bool:
     """Write the chapters' pages and the indexes; False if one has to change and `check` is set."""
     if not (discover.ROOT / "docs" / "book.toml").exists():
         return True  # a small book has no other pages
-    for name, text in pages.pages().items():
+    for name, text in (pages.pages() | chinese.made()).items():
         path = discover.ROOT / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if check:
-            print(f"{name} is not what the notebooks and docs/book.toml say: python -m utils.book table")
+            print(f"{name} is not what the notebooks, docs/book.toml and docs/zh.toml say: python -m utils.book table")
             return False
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

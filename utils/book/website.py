@@ -109,7 +109,9 @@ def gather(source: Path, assets: dict[str, Path]) -> None:
     for name, archive in assets.items():
         unpack(archive, ASSETS[name][2], source / "_static" / name)
     chapters = sorted({recipe.chapter for recipe in recipes})
-    texts = {path: path.read_text(encoding="utf-8") for path in sorted(discover.ROOT.glob("[0-9d]*/*.md")) if path.parent.name in ("docs", *chapters)}
+    folders = [docs, *(discover.ROOT / chapter for chapter in chapters)]
+    found = [path for folder in folders for path in sorted(folder.glob("*.md"))] + [discover.ROOT / "README.zh-CN.md"]
+    texts = {path: path.read_text(encoding="utf-8") for path in found if path.exists()}
     pages = {path.relative_to(discover.ROOT).as_posix() for path in [*texts, *(recipe.path for recipe in recipes)]}
     for path, text in texts.items():
         folder = path.parent.relative_to(discover.ROOT)
@@ -119,7 +121,9 @@ def gather(source: Path, assets: dict[str, Path]) -> None:
         write(source / folder / path.name, links(text, folder, pages))
     home = links((discover.ROOT / "README.md").read_text(encoding="utf-8"), Path(), pages)
     indexes = [f"docs/{path.stem}" for path in texts if path.parent == docs]
-    write(source / "index.md", home + toctree([f"{chapter}/index" for chapter in chapters]) + toctree(indexes, "Find"))
+    chinese = [path.relative_to(discover.ROOT).with_suffix("").as_posix() for path in reversed(texts) if path.name == "README.zh-CN.md"]
+    trees = toctree([f"{chapter}/index" for chapter in chapters]) + toctree(indexes, "Find") + toctree(sorted(chinese, key=len), "中文")
+    write(source / "index.md", home + trees)
     for recipe in recipes:
         write(source / f"{recipe.name}.ipynb", json.dumps(page_of(recipe, pages), ensure_ascii=False))
 

@@ -1,0 +1,183 @@
+"""`chinese`: hold the Chinese words in `docs/zh.toml` against the English ones.
+
+Each recipe has a Chinese title, promise and summary, written by meaning. `--confirm 2.1` notes that somebody has
+compared the two languages (`pair`, a hash of both): when either changes alone, this command fails and names it.
+`table` makes `README.zh-CN.md` and a page for each chapter of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import tomllib
+from itertools import groupby
+from pathlib import Path
+
+from . import BookError, discover, frontmatter, pages
+from .discover import Recipe
+
+CHAPTERS = {
+    "foundations": "基础",
+    "rag": "检索增强生成",
+    "finetuning": "微调",
+    "agents": "智能体",
+    "deployment": "部署上线",
+}
+
+
+def add_parser(subparsers) -> argparse.ArgumentParser:
+    """Add this command to `python -m utils.book`."""
+    parser = subparsers.add_parser(
+        "chinese",
+        help="hold the Chinese words against the English ones",
+        description=__doc__,
+        formatter_class=discover.RawHelp,
+    )
+    parser.add_argument("--confirm", nargs="*", metavar="2.1", help="these recipes were compared in both languages")
+    return parser
+
+
+def main(args: argparse.Namespace) -> int:
+    """Confirm, then name what is not in step; 0 if nothing is."""
+    if args.confirm:
+        confirm(args.confirm)
+    problems = out_of_step()
+    print("\n".join(problems) or "Chinese and English are in step")
+    return 1 if problems else 0
+
+
+def source() -> Path:
+    """`docs/zh.toml`."""
+    return discover.ROOT / "docs" / "zh.toml"
+
+
+def read() -> dict[str, dict[str, str]]:
+    """Number of a recipe to its Chinese words."""
+    return tomllib.loads(source().read_text(encoding="utf-8"))
+
+
+def pair(recipe: Recipe, words: dict[str, str]) -> str:
+    """A short hash of what both languages say: the English title and promise, the Chinese words."""
+    promise = discover.source(recipe.raw["cells"][0]).split("<!--")[0]
+    said = [promise, *(words[key] for key in ("title", "promise", "summary"))]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
+
+
+def out_of_step() -> list[str]:
+    """What is missing, and what was changed in one language alone."""
+    words, found = read(), []
+    for recipe in discover.recipes():
+        if recipe.number not in words:
+            found.append(f"docs/zh.toml has nothing for {recipe.number} {recipe.title}")
+        elif words[recipe.number].get("pair") != pair(recipe, words[recipe.number]):
+            found.append(f"{recipe.number}: English or Chinese changed alone; compare the two, then: python -m utils.book chinese --confirm {recipe.number}")
+    known = {recipe.number for recipe in discover.recipes()}
+    return found + [f"docs/zh.toml has {number}, which the book does not have" for number in words if number not in known]
+
+
+def confirm(numbers: list[str]) -> None:
+    """Write the `pair` of these recipes.
+
+    Raises:
+        BookError: a recipe or its Chinese words do not exist.
+    """
+    text, words = source().read_text(encoding="utf-8"), read()
+    known = {recipe.number: recipe for recipe in discover.recipes()}
+    for number in numbers:
+        if number not in known or number not in words:
+            raise BookError(f"{number} is not in the book or not in docs/zh.toml")
+        block = re.search(rf'^\["{re.escape(number)}"\]\n(?:.+\n)+', text, re.MULTILINE)
+        lines = [line for line in block[0].splitlines() if not line.startswith("pair = ")]
+        lines.append(f'pair = "{pair(known[number], words[number])}"')
+        text = text.replace(block[0], "\n".join(lines) + "\n")
+    source().write_text(text, encoding="utf-8")
+
+
+# --- the pages -----------------------------------------------------------------
+
+
+def made() -> dict[Path, str]:
+    """Every Chinese page, by its path in the book."""
+    words, book = read(), pages.read()
+    result, tables = {}, []
+    for chapter, group in groupby(discover.recipes(), key=lambda recipe: recipe.chapter):
+        recipes = [recipe for recipe in group if recipe.number in words]
+        if not recipes:
+            continue
+        heading = f"{int(chapter[:2])}. {CHAPTERS[recipes[0].extra]}"
+        about = book["chapters"][recipes[0].extra]["zh"]
+        result[Path(chapter) / "README.zh-CN.md"] = (
+            f"# {heading}\n\n{about}\n\n[English](README.md) · [全书](../README.zh-CN.md)\n\n{table(recipes, words, '..')}\n"
+            f"CPU 时间与峰值内存取自随书提交的那一次运行：两个核心，无 GPU。\n\n## 先后关系\n\n"
+            f"```mermaid\n{pages.graph(recipes, {number: entry['title'] for number, entry in words.items()})}\n```\n"
+        )
+        tables.append(f"### [{heading}]({chapter}/README.zh-CN.md)\n\n{about}\n\n{table(recipes, words, '.')}")
+    asked = "\n".join(
+        f"| {entry['zh']} | {links(entry['recipes'], words)} |" for entry in book["tasks"] if links(entry["recipes"], words)
+    )
+    result[Path("README.zh-CN.md")] = HOME.format(tables="\n".join(tables), tasks=f"| 你遇到的问题 | 看这里 |\n|---|---|\n{asked}")
+    return result
+
+
+def table(recipes: list[Recipe], words: dict, folder: str) -> str:
+    """Title, promise, summary, time and memory of each recipe."""
+    rows = []
+    for recipe in recipes:
+        said, cost = words[recipe.number], recipe.meta.get("measured", {})
+        rows.append(
+            f"| [{recipe.number} {said['title']}]({folder}/{recipe.name}.ipynb) | {said['promise']} | {said['summary']} "
+            f"| {frontmatter.seconds(cost)} | {frontmatter.memory(cost)} |\n"
+        )
+    return f"| 配方 | 你会得到 | 实测结论 | CPU 时间 | 内存 |\n|---|---|---|---|---|\n{''.join(rows)}"
+
+
+def links(numbers: list[str], words: dict) -> str:
+    """Links to recipes with their Chinese titles; those that are not in the book are left out."""
+    known = {recipe.number: recipe for recipe in discover.recipes()}
+    there = [number for number in numbers if number in known and number in words]
+    return "、".join(f"[{number} {words[number]['title']}]({known[number].name}.ipynb)" for number in there)
+
+
+HOME = """\
+# AI Engineer Cookbook（AI 工程师实战手册）
+
+[English](README.md)
+
+写给用大模型做东西的工程师的 Jupyter 笔记本：从第一次调用，到检索、微调、智能体，直到上线的服务。每个笔记本是一个配方：
+用真实数据回答一个问题，把技术和基线放在一起测，并用断言守住自己的结论。每次改动都由 CI 全部执行一遍，只要两个 CPU 核心，
+不要密钥，不要 GPU，不要网络。
+
+适合后端、前端和算法工程师：会读 Python 就行，不要求机器学习基础。正文是英文；这里和各章页面给出中文的标题、承诺与结论，
+[术语表](docs/glossary.md)中英对照。
+
+![关于 Python 的问题答对的比例：不检索、检索到的段落、正确的段落](docs/picture.png)
+
+## 两条命令
+
+```sh
+make run     # 建好 .venv，取来模型，执行 RAG 配方并打印结果
+make test    # 同样的准备，然后断网执行全部配方和全部测试
+```
+
+需要 Python 3.11 以上、`make`、`git` 和一个 PyPI 源（镜像也行）。第一次会往 `.venv` 装 2.4 GB，往
+`~/.cache/ai-engineer-cookbook` 放 0.5 GB 模型；之后立即开始。然后：
+
+```sh
+make lab                         # 在 JupyterLab 里打开全书
+make run RECIPE=04_agents/01     # 另一个配方；RECIPE=02_rag 是整章
+make site-serve                  # 在本机浏览网页版
+```
+
+默认模型故意选得很小（SmolLM2-135M-Instruct 与 all-MiniLM-L6-v2）：它经常出错，正好拿来数错多少、再改好。换成托管模型或自己的
+服务，只需设置 `OPENAI_BASE_URL`、`OPENAI_API_KEY`、`OPENAI_MODEL`，代码不变。
+
+## 从问题找配方
+
+{tasks}
+
+## 全部配方
+
+数字都来自随书提交的那一次运行，细节和置信区间在各配方里。
+
+{tables}"""

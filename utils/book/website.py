@@ -121,8 +121,8 @@ def gather(source: Path, assets: dict[str, Path]) -> None:
         write(source / folder / path.name, links(text, folder, pages))
     home = links((discover.ROOT / "README.md").read_text(encoding="utf-8"), Path(), pages)
     indexes = [f"docs/{path.stem}" for path in texts if path.parent == docs]
-    chinese = [path.relative_to(discover.ROOT).with_suffix("").as_posix() for path in reversed(texts) if path.name == "README.zh-CN.md"]
-    trees = toctree([f"{chapter}/index" for chapter in chapters]) + toctree(indexes, "Find") + toctree(sorted(chinese, key=len), "中文")
+    chinese = [path.relative_to(discover.ROOT).with_suffix("").as_posix() for path in [found[-1], *found[:-1]] if path.name == "README.zh-CN.md"]
+    trees = toctree([f"{chapter}/index" for chapter in chapters]) + toctree(indexes, "Find") + toctree(chinese, "中文")
     write(source / "index.md", home + trees)
     for recipe in recipes:
         write(source / f"{recipe.name}.ipynb", json.dumps(page_of(recipe, pages), ensure_ascii=False))

@@ -122,7 +122,7 @@ def test_a_reader_finds_a_recipe_and_opens_it(visit):
     page.goto(f"{page.url.split('/search')[0]}/index.html")
     page.click("article >> text=2.6 Hybrid search >> nth=0")
     assert page.url.endswith("02_rag/06_hybrid_search.html")
-    assert "colab.research.google.com" in page.get_attribute("a[title*='Colab']", "href")
+    assert page.get_attribute("a[href*='colab.research.google.com']", "href").endswith("02_rag/06_hybrid_search.ipynb")
 
 
 def test_formulas_plots_and_diagrams_are_drawn(visit):

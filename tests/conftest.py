@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests and local servers side by side must not fight
@@ -14,6 +15,15 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from utils import llm
 from utils.book import discover, frontmatter, normalise
+
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 
 LONGEST = "test_recipe_cells.py"
 """Takes one core half of the time that all tests take."""
@@ -52,6 +62,22 @@ def no_provider():
     forget()
     yield
     forget()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium or Chrome. Without one the test is skipped, but not in CI."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = "no Chromium or Chrome is installed (Debian: apt install chromium)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to sandbox root
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=[*QUIET.split(), *sandbox])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -21,7 +20,7 @@ import numpy as np
 import openai
 import pytest
 import uvicorn
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from utils import data, llm
 
@@ -32,14 +31,6 @@ sys.path.insert(0, str(ROOT / "02_rag"))
 from chat import desk as logic  # noqa: E402
 from chat import page as ui  # noqa: E402
 
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
-QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 HOSTILE = (
     'Zorblax filters <img src=x onerror="window.ran=1"> are changed <script>window.ran=1</script> every 9 days. '
     "See ![x](http://198.51.100.7/x.png) and [this](javascript:window.ran=1) *now* $$x^2$$."
@@ -276,20 +267,6 @@ def site(desk, tmp_path_factory):
     path = tmp_path_factory.mktemp("site") / "feedback.sqlite3"
     with served(ui.create_app(desk, logic.Feedback(path))) as url:
         yield SimpleNamespace(url=url, feedback=path)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless Chromium or Chrome. Without one these tests are skipped, but not in CI."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = "no Chromium or Chrome is installed (Debian: apt install chromium)"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to sandbox root
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=[*QUIET.split(), *sandbox])
-        yield started
-        started.close()
 
 
 class Tab:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from utils import hardware
 from utils.book import discover, hygiene, normalise, repository
@@ -21,14 +21,6 @@ from utils.book import discover, hygiene, normalise, repository
 ROOT = Path(__file__).resolve().parents[1]
 FLAGSHIP = Path("02_rag/01_rag_from_scratch.ipynb")  # ten minutes on a core without bfloat16: there a shorter one
 RECIPE = FLAGSHIP if hardware.multiplies_bfloat16() else Path("02_rag/03_document_loading.ipynb")
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
-QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
 WHOLE_NOTEBOOK = '{"windowingMode": "none"}'  # every cell is on the page, in view or not
 NO_NEWS = '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}'
 PROMPTS = ".jp-CodeCell .jp-InputArea-prompt"  # "[ ]:", while it waits or runs "[*]:", then "[3]:"
@@ -37,20 +29,6 @@ FINISHED = """prompts => {
     const over = texts.some(text => /\\d/.test(text)) && !texts.some(text => text.includes('*'));
     return over || document.querySelector('.jp-Dialog');
 }"""
-
-
-@pytest.fixture
-def browser():
-    """A headless Chromium or Chrome. Without one the test is skipped, but not in CI."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = "no Chromium or Chrome is installed (Debian: apt install chromium)"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to sandbox root
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=[*QUIET.split(), *sandbox])
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -120,8 +98,8 @@ def run_all(page: Page, address: str, seconds: float) -> None:
     page.keyboard.press("Control+s")
 
 
-def test_a_recipe_runs_in_jupyterlab(browser, lab):
-    page = browser.new_page(viewport={"width": 1280, "height": 1500})
+def test_a_recipe_runs_in_jupyterlab(chromium, lab):
+    page = chromium.new_page(viewport={"width": 1280, "height": 1500})
     page_errors, requests = [], []
     page.on("pageerror", lambda error: page_errors.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))

@@ -2,17 +2,13 @@
 
 import functools
 import http.server
-import os
 import re
-import shutil
 import threading
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
-from test_lab import BROWSERS, QUIET
 
+from utils import models
 from utils.book import BookError, discover, website
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -57,27 +53,13 @@ def address(html):
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium or Chrome. Without one the test is skipped, but not in CI."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = "no Chromium or Chrome is installed (Debian: apt install chromium)"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=[*QUIET.split(), *sandbox])
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def visit(browser, address):
+def visit(chromium, address):
     """A function that opens a page of the site. In the end: nothing came from elsewhere, no error in the console."""
     foreign, errors, pages = [], [], []
 
     def opened(path, size=DESKTOP):
-        page = browser.new_page(viewport=size)
+        page = chromium.new_page(viewport=size)
         pages.append(page)
         page.on("request", lambda request: foreign.append(request.url) if urlsplit(request.url).netloc not in (urlsplit(address).netloc, "") else None)
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -137,12 +119,19 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(visit, path):
     assert visit(path, PHONE).evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_the_archives_are_checked(tmp_path, monkeypatch):
-    monkeypatch.setattr(website, "CACHE", Path(tmp_path))
-    (tmp_path / "downloads").mkdir()
-    for _, (url, *_) in website.ASSETS.items():
-        (tmp_path / "downloads" / url.rsplit("/", 1)[1]).write_bytes(b"something else")
-    for name in website.ASSETS:
+def test_an_archive_that_was_changed_is_refused(tmp_path, monkeypatch):
+    """By the download that the models use too; its other faults are tested there."""
+    (tmp_path / "mathjax.tgz").write_bytes(b"something else")
+    monkeypatch.setattr(models, "CACHE", tmp_path / "cache")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        changed = f"http://127.0.0.1:{server.server_port}/mathjax.tgz", "0" * 64, 14, ""
+        monkeypatch.setitem(website.ASSETS, "mathjax", changed)
         with pytest.raises(BookError, match="does not have the pinned SHA-256"):
-            website.fetch(name)
-    assert not any((tmp_path / "downloads").iterdir())
+            website.fetch("mathjax")
+        monkeypatch.setitem(website.ASSETS, "mathjax", (changed[0].replace("mathjax", "gone"), *changed[1:]))
+        with pytest.raises(BookError, match="could not be downloaded"):
+            website.fetch("mathjax")
+        server.shutdown()
+    assert not any((tmp_path / "cache" / "downloads").iterdir())

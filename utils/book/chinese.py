@@ -113,9 +113,7 @@ def made() -> dict[Path, str]:
             f"```mermaid\n{pages.graph(recipes, {number: entry['title'] for number, entry in words.items()})}\n```\n"
         )
         tables.append(f"### [{heading}]({chapter}/README.zh-CN.md)\n\n{about}\n\n{table(recipes, words, '.')}")
-    asked = "\n".join(
-        f"| {entry['zh']} | {links(entry['recipes'], words)} |" for entry in book["tasks"] if links(entry["recipes"], words)
-    )
+    asked = "\n".join(f"| {entry['zh']} | {links(entry['recipes'], words)} |" for entry in book["tasks"])
     result[Path("README.zh-CN.md")] = HOME.format(tables="\n".join(tables), tasks=f"| 你遇到的问题 | 看这里 |\n|---|---|\n{asked}")
     return result
 
@@ -133,10 +131,10 @@ def table(recipes: list[Recipe], words: dict, folder: str) -> str:
 
 
 def links(numbers: list[str], words: dict) -> str:
-    """Links to recipes with their Chinese titles; those that are not in the book are left out."""
+    """Links to recipes, with their Chinese titles."""
     known = {recipe.number: recipe for recipe in discover.recipes()}
-    there = [number for number in numbers if number in known and number in words]
-    return "、".join(f"[{number} {words[number]['title']}]({known[number].name}.ipynb)" for number in there)
+    found = pages.chosen(numbers, known)
+    return "、".join(f"[{r.number} {words[r.number]['title']}]({r.name}.ipynb)" for r in found)
 
 
 HOME = """\

@@ -42,16 +42,15 @@ def link(recipe: Recipe, folder: str = "..") -> str:
 
 
 def chosen(numbers: Iterable[str], known: dict[str, Recipe]) -> list[Recipe]:
-    """The recipes with these numbers; those that are not written yet are left out.
+    """The recipes with these numbers.
 
     Raises:
-        BookError: none of them is in the book.
+        BookError: one of them is not in the book.
     """
     numbers = list(numbers)
-    found = [known[number] for number in numbers if number in known]
-    if not found:
-        raise BookError(f"docs/book.toml names recipe {', '.join(numbers)}, which the book does not have")
-    return found
+    if missing := [number for number in numbers if number not in known]:
+        raise BookError(f"docs/book.toml names recipe {', '.join(missing)}, which the book does not have")
+    return [known[number] for number in numbers]
 
 
 # --- a chapter -----------------------------------------------------------------
@@ -60,7 +59,7 @@ def chosen(numbers: Iterable[str], known: dict[str, Recipe]) -> list[Recipe]:
 def chapter_page(recipes: list[Recipe], words: dict, known: dict[str, Recipe]) -> str:
     """Questions, recipes with what they measured, what builds on what."""
     chapter = recipes[0].chapter
-    asked = [(question, known[number]) for question, number in words["questions"] if number in known]
+    asked = [(question, *chosen([number], known)) for question, number in words["questions"]]
     parts = [
         f"# {int(chapter[:2])}. {discover.CHAPTERS[recipes[0].extra]}",
         words["text"],
@@ -136,9 +135,8 @@ def glossary(entries: list[dict], known: dict[str, Recipe]) -> str:
     """Terms in English and Chinese, each with the recipe that explains it."""
     rows = []
     for entry in sorted(entries, key=lambda entry: entry["term"].lower()):
-        if entry["recipe"] in known:
-            where = link(known[entry["recipe"]])
-            rows.append(f"| **{entry['term']}** | {entry['zh']} | {entry['text']}<br>{entry['zh_text']} | {where} |")
+        where = link(*chosen([entry["recipe"]], known))
+        rows.append(f"| **{entry['term']}** | {entry['zh']} | {entry['text']}<br>{entry['zh_text']} | {where} |")
     return "# Glossary\n\nThe book's terms in English and Chinese (术语表).\n\n" + table(
         ("Term", "中文", "Meaning 释义", "Explained in"), rows
     )

@@ -100,7 +100,7 @@ def gather(source: Path, assets: dict[str, Path]) -> None:
         unpack(archive, ASSETS[name][3], source / "_static" / name)
     chapters = sorted({recipe.chapter for recipe in recipes})
     folders = [docs, *(discover.ROOT / chapter for chapter in chapters)]
-    found = [path for folder in folders for path in sorted(folder.glob("*.md"))] + [discover.ROOT / "README.zh-CN.md"]
+    found = [discover.ROOT / "README.zh-CN.md", *(path for folder in folders for path in sorted(folder.glob("*.md")))]
     texts = {path: path.read_text(encoding="utf-8") for path in found if path.exists()}
     pages = {path.relative_to(discover.ROOT).as_posix() for path in [*texts, *(recipe.path for recipe in recipes)]}
     for path, text in texts.items():
@@ -111,7 +111,7 @@ def gather(source: Path, assets: dict[str, Path]) -> None:
         write(source / folder / path.name, links(text, folder, pages))
     home = links((discover.ROOT / "README.md").read_text(encoding="utf-8"), Path(), pages)
     indexes = [f"docs/{path.stem}" for path in texts if path.parent == docs]
-    chinese = [path.relative_to(discover.ROOT).with_suffix("").as_posix() for path in [found[-1], *found[:-1]] if path.name == "README.zh-CN.md"]
+    chinese = [path.relative_to(discover.ROOT).with_suffix("").as_posix() for path in texts if path.name == "README.zh-CN.md"]
     trees = toctree([f"{chapter}/index" for chapter in chapters]) + toctree(indexes, "Find") + toctree(chinese, "中文")
     write(source / "index.md", home + trees)
     for recipe in recipes:

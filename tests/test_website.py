@@ -102,7 +102,7 @@ def test_a_reader_finds_a_recipe_and_opens_it(visit):
     found = page.eval_on_selector_all("#search-results li a", "links => links.slice(0, 5).map(link => link.getAttribute('href'))")
     assert any("02_rag/06_hybrid_search.html" in link for link in found)
     page.goto(f"{page.url.split('/search')[0]}/index.html")
-    page.click("article >> text=2.6 Hybrid search >> nth=0")
+    page.click("article table >> text=2.6 Hybrid search >> nth=0")
     assert page.url.endswith("02_rag/06_hybrid_search.html")
     assert page.get_attribute("a[href*='colab.research.google.com']", "href").endswith("02_rag/06_hybrid_search.ipynb")
 
@@ -112,6 +112,17 @@ def test_formulas_plots_and_diagrams_are_drawn(visit):
     page.wait_for_selector("mjx-container svg")
     assert page.eval_on_selector_all(".cell_output img", "images => images.length && images.every(image => image.naturalWidth > 200)")
     assert visit("04_agents/index.html").wait_for_selector(".mermaid svg")
+
+
+@pytest.mark.parametrize("page, chosen", [("index.html", 4), ("README.zh-CN.html", 4), ("04_agents/index.html", 1)])
+def test_the_boxes_of_a_map_are_links(visit, page, chosen):
+    shown = visit(page)
+    shown.wait_for_selector(".mermaid svg a")
+    boxes = shown.locator(".mermaid svg").first.locator("a")
+    number = boxes.nth(chosen - 1).text_content().split()[0]
+    boxes.nth(chosen - 1).click()
+    shown.wait_for_load_state()
+    assert re.match(rf"{re.escape(number)}\s", shown.inner_text("h1")), (number, shown.url)
 
 
 @pytest.mark.parametrize("path", ["index.html", "04_agents/index.html", "docs/glossary.html", "02_rag/06_hybrid_search.html"])

@@ -114,7 +114,9 @@ def made() -> dict[Path, str]:
         )
         tables.append(f"### [{heading}]({chapter}/README.zh-CN.md)\n\n{about}\n\n{table(recipes, words, '.')}")
     asked = "\n".join(f"| {entry['zh']} | {links(entry['recipes'], words)} |" for entry in book["tasks"])
-    result[Path("README.zh-CN.md")] = HOME.format(tables="\n".join(tables), tasks=f"| 你遇到的问题 | 看这里 |\n|---|---|\n{asked}")
+    result[Path("README.zh-CN.md")] = HOME.format(
+        paths=pages.paths({number: entry["title"] for number, entry in words.items()}), tables="\n".join(tables), tasks=f"| 你遇到的问题 | 看这里 |\n|---|---|\n{asked}",
+    )
     return result
 
 
@@ -167,6 +169,11 @@ make site-serve                  # 在本机浏览网页版
 
 默认模型故意选得很小（SmolLM2-135M-Instruct 与 all-MiniLM-L6-v2）：它经常出错，正好拿来数错多少、再改好。换成托管模型或自己的服务，只需设置 `OPENAI_BASE_URL`、`OPENAI_API_KEY`、`OPENAI_MODEL`，代码不变。
 
+## 从哪里开始
+
+各章可以顺着读。想早点走到目的地，就选一条路线；图里的方框可以点击。
+
+{paths}
 ## 从问题找配方
 
 {tasks}

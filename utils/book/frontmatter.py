@@ -30,7 +30,13 @@ def at_a_glance(nb, recipe: Recipe) -> str:
     return (
         "| CPU time | Peak memory | GPU | Network | Models | Know first |\n|---|---|---|---|---|---|\n"
         f"| {seconds(cost)} | {memory(cost)} | not needed | not needed | {models or 'none'} | {know_first(meta, recipe)} |"
+        f"{verified(cost)}"
     )
+
+
+def verified(cost: dict) -> str:
+    """When `update` last executed it; nothing for a recipe that never ran."""
+    return f"\n\nLast verified: {cost['on']}, executed from top to bottom; all claims held." if "on" in cost else ""
 
 
 def know_first(meta: dict, recipe: Recipe) -> str:

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import BookError, discover, frontmatter
+from . import BookError, discover, frontmatter, repository
 from .discover import Recipe
 
 ASKED = re.compile(r"^[*(]*Asked in interviews", re.MULTILINE)
@@ -97,14 +97,53 @@ def graph(recipes: list[Recipe], titles: dict[str, str] | None = None) -> str:
             for needed in discover.resolve(name):
                 nodes[needed.number] = needed
                 edges.append(f"  r{needed.number.replace('.', '_')} --> r{recipe.number.replace('.', '_')}")
-    titled = {number: (titles or {}).get(number) or short(recipe.title) for number, recipe in nodes.items()}
-    names = [f'  r{number.replace(".", "_")}["{number} {title}"]' for number, title in titled.items()]
-    return "\n".join(["graph LR", *names, *edges])
+    boxes = [box(recipe, titles) for recipe in nodes.values()]
+    return "\n".join(["graph LR", *boxes, *edges, *map(click, nodes.values())])
+
+
+def box(recipe: Recipe, titles: dict[str, str] | None = None) -> str:
+    """A recipe in a Mermaid graph."""
+    title = (titles or {}).get(recipe.number) or short(recipe.title)
+    return f'  r{recipe.number.replace(".", "_")}["{recipe.number} {title}"]'
+
+
+def click(recipe: Recipe) -> str:
+    """What makes a recipe's box a link; Mermaid on GitHub follows whole addresses only."""
+    return f'  click r{recipe.number.replace(".", "_")} href "{repository.address()}/blob/main/{recipe.name}.ipynb"'
 
 
 def short(title: str) -> str:
-    """A title's part before the colon or comma, which fits into a box."""
-    return re.split(r"[:,]", title)[0].replace('"', "'")
+    """A title's part before the colon, which fits into a box."""
+    return title.split(":")[0].replace('"', "'")
+
+
+# --- the reading paths ---------------------------------------------------------
+
+
+def paths(chinese: dict[str, str] | None = None) -> str:
+    """A map of each reading path and the same as links; `chinese` has the titles by number, if not in English."""
+    known = {recipe.number: recipe for recipe in discover.recipes()}
+    parts = []
+    for path in read()["paths"]:
+        stages = [(zh if chinese else name, chosen(numbers, known)) for name, zh, numbers in path["stages"]]
+        lines = [f"- **{name}**: {', '.join(step(recipe, chinese) for recipe in recipes)}" for name, recipes in stages]
+        parts += [f"### {path['zh' if chinese else 'name']}", f"```mermaid\n{path_map(stages, chinese)}\n```", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def step(recipe: Recipe, titles: dict[str, str] | None) -> str:
+    """A link from the home page."""
+    return f"[{recipe.number} {(titles or {}).get(recipe.number) or short(recipe.title)}]({recipe.name}.ipynb)"
+
+
+def path_map(stages: list[tuple[str, list[Recipe]]], titles: dict[str, str] | None) -> str:
+    """Stages from top to bottom, the recipes of each from left to right, for Mermaid."""
+    lines = ["graph TB"]
+    for number, (name, recipes) in enumerate(stages, 1):
+        steps = " --> ".join(f"r{recipe.number.replace('.', '_')}" for recipe in recipes)
+        lines += [f'  subgraph s{number}["{number}. {name}"]', "    direction LR", *("  " + box(recipe, titles) for recipe in recipes), f"    {steps}", "  end"]
+    lines.append("  " + " --> ".join(f"s{number}" for number in range(1, len(stages) + 1)))
+    return "\n".join([*lines, *(click(recipe) for _, recipes in stages for recipe in recipes)])
 
 
 # --- indexes -------------------------------------------------------------------

@@ -14,7 +14,7 @@ from . import BookError, discover
 
 COLAB = "https://colab.research.google.com"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]*\w")
-PROSE = ("README.md", "CONTRIBUTING.md", "LICENSE-TEXT", "CITATION.cff")
+PROSE = ("*.md", "*/README*.md", "LICENSE-TEXT", "CITATION.cff")
 
 SETUP = """\
 # On Google Colab: fetch the book and install what is missing. Elsewhere this does nothing.
@@ -74,12 +74,11 @@ def main(args: argparse.Namespace) -> int:
     if not ADDRESS.fullmatch(new):
         raise BookError(f"{new} is not of the form https://github.com/OWNER/NAME")
     old = address()
-    files = ["pyproject.toml", *PROSE, *(f"{recipe.name}.ipynb" for recipe in discover.recipes())]
-    for path in (discover.ROOT / name for name in files):
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            if (changed := replace_address(text, old, new)) != text:
-                path.write_text(changed, encoding="utf-8")
+    prose = [path for pattern in PROSE for path in sorted(discover.ROOT.glob(pattern))]
+    for path in (discover.ROOT / "pyproject.toml", *prose, *(recipe.path for recipe in discover.recipes())):
+        text = path.read_text(encoding="utf-8")
+        if (changed := replace_address(text, old, new)) != text:
+            path.write_text(changed, encoding="utf-8")
     for recipe in discover.recipes():
         normalise.clean(recipe.path)
     print(f"badges and Colab cells point to {new}")

@@ -1,4 +1,4 @@
-"""`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`, and its picture;
+"""`table`: write the README's table of recipes, between `<!-- recipes -->` and `<!-- /recipes -->`, its reading paths and picture;
 the chapters' pages and the indexes (see pages.py), the Chinese pages (see chinese.py); and the leaderboard of chapter 2, from its `leaderboard.json`.
 
 Everything in the README comes from the notebooks: title, metadata, what the claims cell printed after `Measured:`,
@@ -14,6 +14,7 @@ from .discover import Recipe
 
 PICTURE = "docs/picture.png"
 BLOCK = re.compile(r"(<!-- recipes -->\n).*?(<!-- /recipes -->)", re.DOTALL)
+PATHS = re.compile(r"(<!-- paths -->\n).*?(<!-- /paths -->)", re.DOTALL)
 
 
 def add_parser(subparsers):
@@ -36,6 +37,7 @@ def main(args) -> int:
             f"{path} has no place for the table: the lines <!-- recipes --> and <!-- /recipes -->"
         )
     text = BLOCK.sub(lambda match: f"{match[1]}{tables()}{match[2]}", present)
+    text = PATHS.sub(lambda match: f"{match[1]}{pages.paths()}{match[2]}", text)
     if not (leaderboard_page(args.check) and generated_pages(args.check)):
         return 1
     image, drawn = discover.ROOT / PICTURE, picture()
@@ -43,7 +45,7 @@ def main(args) -> int:
         return 0
     if args.check:
         print(
-            "the README's table or picture is not what the notebooks say: python -m utils.book table"
+            "the README's table, paths or picture are not what the notebooks and docs/book.toml say: python -m utils.book table"
         )
         return 1
     path.write_text(text, encoding="utf-8")
@@ -105,17 +107,19 @@ def tables() -> str:
         number, _, key = chapter.partition("_")
         title = discover.CHAPTERS.get(key, key.replace("_", " ").capitalize())
         rows = "".join(row(recipe) for recipe in group)
-        parts.append(f"\n### {int(number)}. {title}\n\n| Recipe | You learn | Measured | CPU time |\n"
-                     f"|---|---|---|---|\n{rows}\n")  # fmt: skip
+        parts.append(f"\n### {int(number)}. {title}\n\n| Recipe | You learn | Measured | CPU time | Memory |\n"
+                     f"|---|---|---|---|---|\n{rows}\n")  # fmt: skip
     return "".join(parts).lstrip("\n")
 
 
 def row(recipe: Recipe) -> str:
     """One recipe's line."""
+    cost = recipe.meta.get("measured", {})
     columns = (
         f"[{recipe.number} {recipe.title}]({recipe.name}.ipynb)",
         recipe.meta.get("learn", ""),
         discover.measured(recipe.raw),
-        frontmatter.seconds(recipe.meta.get("measured", {})),
+        frontmatter.seconds(cost),
+        frontmatter.memory(cost),
     )
     return "| " + " | ".join(column.replace("|", "\\|") for column in columns) + " |\n"

@@ -153,7 +153,11 @@ def links(text: str, folder: Path, pages: set[str]) -> str:
             return match[0]
         return f"{opening}{repository.address()}/blob/main/{path}{anchor})"
 
-    return LINK.sub(there, text)
+    def drawn(match: re.Match) -> str:
+        return f'{match[1]}"{os.path.relpath(match[2], folder)}.html"'
+
+    box = re.compile(rf'(?m)^(  click \w+ href )"{re.escape(repository.address())}/blob/main/([^"]+)\.ipynb"')
+    return LINK.sub(there, box.sub(drawn, text))
 
 
 def toctree(names: list[str], caption: str = "") -> str:

@@ -42,6 +42,8 @@ from service.disconnect import stop_when_client_leaves  # noqa: E402
 from service.errors import CHAT_ERRORS  # noqa: E402
 from service.settings import Settings  # noqa: E402
 
+from utils import servers  # noqa: E402
+
 KEYS = {"web": "web-secret-0123456789", "batch": "batch-secret-0123456789"}
 ASK = {"messages": [{"role": "user", "content": "a very private question"}], "max_tokens": 8}
 WORDS = ["to", " be", " or", " not"]
@@ -357,6 +359,34 @@ def test_rate_limit_counts_each_key_alone_and_ends(start, upstream):
         int(refused.headers["retry-after"]) + 0.05
     )  # honest: after as long as it said, it works again
     assert client.post("/v1/chat", json=ASK).status_code == 200
+
+
+@pytest.fixture
+def redis_server():
+    with servers.redis() as server:
+        yield server
+
+
+def test_replicas_share_the_limit_in_redis_and_live_without_it(start, upstream, redis_server):
+    storage = f"async+redis://127.0.0.1:{redis_server.port}"
+    one, other = (start(rate_limit="2/minute", rate_limit_storage=storage) for _ in range(2))
+    codes = [client.post("/v1/chat", json=ASK).status_code for client in (one, other)]
+    assert codes == [200, 200]
+    check_problem(other.post("/v1/chat", json=ASK), 429, "rate_limited")
+    redis_server.kill()
+    with capture_logs() as logs:
+        assert [c.post("/v1/chat", json=ASK).status_code for c in (one, other)] == [200, 200]
+        wait_until(lambda: len(logs) == 2)
+    assert [line["rate_limit"] for line in logs] == ["unavailable"] * 2
+
+
+def test_a_redis_that_hangs_costs_less_than_a_second(start, upstream, redis_server):
+    client = start(rate_limit_storage=f"async+redis://127.0.0.1:{redis_server.port}")
+    assert client.post("/v1/chat", json=ASK).status_code == 200
+    redis_server.signal(signal.SIGSTOP)
+    response = client.post("/v1/chat", json=ASK)
+    redis_server.signal(signal.SIGCONT)
+    assert response.status_code == 200 and response.elapsed.total_seconds() < 2
 
 
 # --- what may be asked ----------------------------------------------------------
@@ -694,6 +724,26 @@ def test_streams_hold_their_slot_to_the_end(start, upstream):
     assert upstream.most_at_once == 2
 
 
+def metric(client: httpx2.Client, sample: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(sample)), 0.0)
+
+
+def test_metrics_tell_what_is_inside_and_what_is_over(start, upstream):
+    upstream.delay = 0.5
+    client = start(max_concurrency=2, max_queue=2, queue_timeout_s=5)
+    with ThreadPoolExecutor(1) as pool:
+        five = pool.submit(crowd, client, 5)
+        wait_until(lambda: metric(client, "chat_inside") == 4)
+        assert (metric(client, "chat_running"), metric(client, "chat_waiting")) == (2, 2)
+        assert sorted(r.status_code for r in five.result()) == [200, 200, 200, 200, 503]
+    client.get("/invented/by/a/caller")
+    wait_until(lambda: metric(client, 'chat_requests_total{path="/v1/chat",status="200"}') == 4)
+    assert metric(client, 'chat_requests_total{path="/v1/chat",status="503"}') == 1
+    assert metric(client, 'chat_requests_total{path="other",status="404"}') == 1
+    assert metric(client, "chat_inside") == 0
+
+
 # --- the process -----------------------------------------------------------------------
 
 
@@ -753,6 +803,24 @@ def test_wrong_settings_stop_the_start_with_one_line_and_no_secret(
     message = stop.value.code
     assert name.removeprefix("SERVICE_").lower() in message.lower()
     assert "\n" not in message and "hush" not in message
+
+
+def test_secrets_may_be_files(upstream_at, tmp_path):
+    port, variables = free_port(), environment(upstream_at[1])
+    for name in ("SERVICE_API_KEYS", "OPENAI_API_KEY"):
+        (tmp_path / name).write_text(variables.pop(name) + "\n")
+    more = {"SERVICE_PORT": str(port), "SERVICE_SECRETS_DIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=FOLDER, env=variables | more)
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=bearer("web")) as client:
+
+            def answered() -> bool:
+                with contextlib.suppress(httpx2.ConnectError):
+                    return client.post("/v1/chat", json=ASK).status_code == 200
+
+            wait_until(answered, 20)
+    finally:
+        process.kill()
 
 
 def test_fault_proxy_passes_on_delays_and_counts(upstream, upstream_at):

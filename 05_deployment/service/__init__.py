@@ -11,6 +11,7 @@ in which a request meets them:
     upstream  the model, and when it is asked again
     disconnect  what stops when the client leaves
     stream    server-sent events
+    metrics   what is inside and what is over, for Prometheus
     usage     tokens and money, per request and per key
     errors    every failure as RFC 9457 problem+json
     app       puts them together

@@ -1,5 +1,7 @@
 """`python -m service`, from the folder above this one."""
 
+import os
+
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -11,7 +13,9 @@ from .settings import Settings
 
 def main() -> None:
     try:
-        settings = Settings()
+        # Where secrets are mounted as files named like the variables (Docker, Kubernetes), so that they are not in
+        # the environment, which `docker inspect` shows and every child process inherits.
+        settings = Settings(_secrets_dir=os.environ.get("SERVICE_SECRETS_DIR"))
     except SettingsError as error:  # a variable that should hold JSON does not
         raise SystemExit(f"Settings: {error}") from None
     except ValidationError as error:  # say which variable, not the value: it may be a key

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 
 import openai
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from .auth import KeyRing
@@ -13,6 +13,7 @@ from .disconnect import HeldStream, stop_when_client_leaves
 from .errors import CHAT_ERRORS, UPSTREAM_ERRORS, ApiError, from_upstream, install, problem
 from .limits import BodyLimit, Gate, RateLimit
 from .logs import RequestLog
+from .metrics import Metrics
 from .schemas import ChatAnswer, ChatRequest, KeyUsage, Status, StreamEnd, Usage
 from .settings import Settings
 from .stream import EVENT_STREAM, SSE_HEADERS, events
@@ -28,6 +29,7 @@ class Service:
         self.keys = KeyRing(settings.api_keys)
         self.rates = RateLimit(settings.rate_limit_storage, settings.api_keys)
         self.gate = Gate(settings.max_concurrency, settings.max_queue, settings.queue_timeout_s)
+        self.metrics = Metrics(self.gate)
         self.model = ChatModel(settings)
         self.meter = Meter(
             settings.usd_per_million_prompt_tokens, settings.usd_per_million_completion_tokens
@@ -61,8 +63,9 @@ def authenticated(
 KeyId = Annotated[str, Depends(authenticated)]
 
 
-async def within_rate(service: Shared, key_id: KeyId) -> None:
-    await service.rates.hit(key_id)
+async def within_rate(request: Request, service: Shared, key_id: KeyId) -> None:
+    if not await service.rates.hit(key_id):
+        request.state.log["rate_limit"] = "unavailable"
 
 
 router = APIRouter()
@@ -134,6 +137,12 @@ async def healthz() -> Status:
     return Status()
 
 
+@router.get("/metrics", include_in_schema=False)
+async def metrics(service: Shared) -> Response:
+    """For Prometheus; the load balancer must not pass it on to the world."""
+    return Response(service.metrics.exposition(), media_type=Metrics.media_type)
+
+
 @router.get("/readyz", responses={503: CHAT_ERRORS[503]})
 async def readyz(service: Shared) -> Status:
     """Requests may be sent here: the model's server answers."""
@@ -160,5 +169,7 @@ def create_app(settings: Settings) -> FastAPI:
     install(app)
     app.include_router(router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestLog)  # the last one added is the outermost
+    app.add_middleware(
+        RequestLog, over=service.metrics.count
+    )  # the last one added is the outermost
     return app

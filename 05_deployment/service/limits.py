@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import StorageError
 from limits.storage import storage_from_string
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -40,26 +41,46 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
+# Of redis-py, which is the client that is installed; `limits` itself would want coredis. A Redis that does not
+# answer may cost a request a quarter of a second, not redis-py's default of five.
+REDIS = {
+    "implementation": "redispy",
+    "wrap_exceptions": True,
+    "socket_timeout": 0.25,
+    "socket_connect_timeout": 0.25,
+}
+
+
 class RateLimit:
-    """Requests per key in a moving window; kept in Redis when several processes share the limit."""
+    """Requests per key in a moving window; kept in Redis when several processes share the limit.
+
+    Without its Redis it lets everybody through: a limit that cannot be counted must not
+    become an outage, and the gate still bounds what reaches the model.
+    """
 
     def __init__(self, storage_uri: str, keys: dict[str, ApiKey]):
-        self._limiter = MovingWindowRateLimiter(storage_from_string(storage_uri))
+        options = REDIS if storage_uri.startswith("async+redis") else {}
+        self._limiter = MovingWindowRateLimiter(storage_from_string(storage_uri, **options))
         self._items = {key_id: key.rate_limit for key_id, key in keys.items()}
 
-    async def hit(self, key_id: str) -> None:
-        """Count one request of this key.
+    async def hit(self, key_id: str) -> bool:
+        """Count one request of this key; False if it could not be counted.
 
         Raises:
             ApiError: 429, with the seconds until the oldest request leaves the window.
         """
         item = self._items[key_id]
-        if not await self._limiter.hit(item, key_id):
-            window = await self._limiter.get_window_stats(item, key_id)
+        try:
+            within = await self._limiter.hit(item, key_id)
+            window = None if within else await self._limiter.get_window_stats(item, key_id)
+        except StorageError:
+            return False
+        if window:
             wait = max(1, math.ceil(window.reset_time - time.time()))
             raise ApiError(
                 429, "rate_limited", f"This key may make {item} requests.", retry_after=wait
             )
+        return True
 
 
 class Gate:
@@ -74,6 +95,16 @@ class Gate:
     def _overloaded(self, detail: str) -> ApiError:
         drain = self._inside * self._mean_s / self._running  # Little's law: W = L / throughput
         return ApiError(503, "overloaded", detail, retry_after=max(1, math.ceil(drain)))
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a slot now: nobody waits while one is free."""
+        return min(self._inside, self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one."""
+        return self._inside - self.running
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[float]:

@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
 import structlog
@@ -11,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = structlog.get_logger()
-PROBES = {"/healthz", "/readyz"}  # asked every few seconds, so not logged
+PROBES = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds, so not logged
 SANE_ID = re.compile(r"[\w.-]{8,64}")
 
 
@@ -49,10 +50,11 @@ class RequestLog:
 
     Others add fields through `request.state.log`. Prompts and answers are not
     among them: logs are read by more people, and kept longer, than either.
+    `over` is told the path and status of each, for the metrics.
     """
 
-    def __init__(self, app: ASGIApp):
-        self.app = app
+    def __init__(self, app: ASGIApp, over: Callable[[str, int], None]):
+        self.app, self.over = app, over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,4 +84,5 @@ class RequestLog:
         finally:
             fields["latency_ms"] = round(1000 * (time.perf_counter() - started), 1)
             if scope["path"] not in PROBES:
+                self.over(fields["path"], fields["status"])
                 log.info("request", **fields)

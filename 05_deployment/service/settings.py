@@ -17,7 +17,10 @@ class ApiKey(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Each field is the variable SERVICE_<NAME>, save the three of the OpenAI client."""
+    """Each field is the variable SERVICE_<NAME>, save the three of the OpenAI client.
+
+    `python -m service` also takes them from files of these names in the folder SERVICE_SECRETS_DIR.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="SERVICE_", env_file=".env", extra="ignore", validate_by_name=True, frozen=True

@@ -102,19 +102,6 @@ class Postgres:
                 total += getattr(process.memory_full_info(), "pss", process.memory_info().rss)
         return total / 1e6
 
-    def kill(self) -> None:
-        """SIGKILL for the server and its workers: what a crash looks like from outside."""
-        main = psutil.Process(self._server.get_pid())
-        processes = [main, *main.children(recursive=True)]
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes, timeout=10)
-
-    def start(self) -> None:
-        """Start it again after `kill`: it recovers what was committed, under the same address."""
-        self._server.ensure_postgres_running()
-
     def close(self) -> None:
         """Stop the server and wait until it is gone."""
         self._server.cleanup()

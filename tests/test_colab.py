@@ -155,7 +155,10 @@ def test_set_repository_rewrites_every_place_and_no_other(book):
     readme = f"[code]({old}), [issues]({old}/issues), `git clone {old}.git`, not [this]({other})\n"
     table = "<!-- recipes -->\n<!-- /recipes -->\n"
     (book.root / "README.md").write_text(readme + table)
+    chapter = book.root / "02_rag" / "README.md"
+    chapter.write_text(f'  click r2_1 href "{old}/blob/main/02_rag/01_counting.ipynb"\n')
     assert main(["set-repository", f"{FORK}/"]) == 0
+    assert f'"{FORK}/blob/main/' in chapter.read_text()
     assert repository.address() == FORK
     assert (book.root / "README.md").read_text() == (
         f"[code]({FORK}), [issues]({FORK}/issues), `git clone {FORK}.git`, not [this]({other})\n"

@@ -145,6 +145,7 @@ def test_show_update_and_compare(book):
     assert main(["update", "02_rag/01", "--reuse"]) == 0
     recipe = discover.Recipe(recipe.path)
     assert recipe.meta["measured"]["peak_mb"] > 30
+    assert recipe.meta["measured"]["on"] >= "2026-11-29"
     address = "colab.research.google.com/github/owner/small-book/blob/main/02_rag/01_counting.ipynb"
     assert address in "".join(recipe.raw["cells"][0]["source"])
 

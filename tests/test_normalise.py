@@ -154,7 +154,7 @@ def test_front_matter(book):
         sample(),
         models=["owner/model"],
         needs=["01_foundations/01"],
-        measured={"cpu_seconds": 24, "wall_seconds": 12, "peak_mb": 830},
+        measured={"cpu_seconds": 24, "wall_seconds": 12, "peak_mb": 830, "on": "2026-11-29"},
     )
     first, setup = recipe.read().cells[:2]
     assert first.source.startswith("# 2.3 Counting\n") and recipe.title == "Counting"
@@ -163,6 +163,7 @@ def test_front_matter(book):
         "| 24 s | 0.8 GB | not needed | not needed | [model](https://huggingface.co/owner/model) "
         "| [1.1 Counting](../01_foundations/01_call.ipynb) |" in first.source
     )
+    assert "Last verified: 2026-11-29," in first.source
     assert 'colab.prepare("rag")' in setup.source
     assert frontmatter.seconds({"cpu_seconds": 150}) == "2.5 min"
 

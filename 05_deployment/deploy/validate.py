@@ -5,10 +5,8 @@ promtool). None of them needs a network, Docker or a cluster.
 """
 
 import json
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,14 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Template
 
-BIN = str(Path(sys.executable).parent)
-FOLDERS = (BIN, "/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin")
+from utils import servers
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess:
-    path = shutil.which(program, path=os.pathsep.join([*FOLDERS, os.environ.get("PATH", "")]))
-    if path is None:
-        raise SystemExit(f"{program} is not installed")
+    """Run a tool of this Python's environment or of the system; utils.servers.ServerError if there is none."""
+    path = shutil.which(program, path=Path(sys.executable).parent) or servers.find(program)
     return subprocess.run([path, *map(str, arguments)], capture_output=True, text=True)
 
 
@@ -55,12 +51,9 @@ def kubernetes(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
 def nginx(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     """The template, with addresses of this machine: names of containers cannot be resolved here."""
     for path in paths:
-        with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-            free.close()
+        with tempfile.TemporaryDirectory() as folder:
             values = {
-                "LISTEN": f"127.0.0.1:{port}",
+                "LISTEN": f"127.0.0.1:{servers.free_port()}",
                 "SERVERS": "server 127.0.0.1:1;",
                 "NEXT_UPSTREAM": "error",
             }

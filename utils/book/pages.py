@@ -96,52 +96,54 @@ def graph(recipes: list[Recipe], titles: dict[str, str] | None = None) -> str:
         for name in recipe.meta.get("needs", []):
             for needed in discover.resolve(name):
                 nodes[needed.number] = needed
-                edges.append(f"  r{needed.number.replace('.', '_')} --> r{recipe.number.replace('.', '_')}")
+                edges.append(f"  {node(needed)} --> {node(recipe)}")
     boxes = [box(recipe, titles) for recipe in nodes.values()]
     return "\n".join(["graph LR", *boxes, *edges, *map(click, nodes.values())])
 
 
-def box(recipe: Recipe, titles: dict[str, str] | None = None) -> str:
+def node(recipe: Recipe) -> str:
+    """A recipe's name in a Mermaid graph, such as `r2_6`."""
+    return f"r{recipe.number.replace('.', '_')}"
+
+
+def box(recipe: Recipe, titles: dict[str, str] | None) -> str:
     """A recipe in a Mermaid graph."""
-    title = (titles or {}).get(recipe.number) or short(recipe.title)
-    return f'  r{recipe.number.replace(".", "_")}["{recipe.number} {title}"]'
+    return f'  {node(recipe)}["{label(recipe, titles)}"]'
 
 
 def click(recipe: Recipe) -> str:
     """What makes a recipe's box a link; Mermaid on GitHub follows whole addresses only."""
-    return f'  click r{recipe.number.replace(".", "_")} href "{repository.address()}/blob/main/{recipe.name}.ipynb"'
+    return f'  click {node(recipe)} href "{repository.address()}/blob/main/{recipe.name}.ipynb"'
 
 
-def short(title: str) -> str:
-    """A title's part before the colon, which fits into a box."""
-    return title.split(":")[0].replace('"', "'")
+def label(recipe: Recipe, titles: dict[str, str] | None) -> str:
+    """Number and title, the latter from `titles` (by number) or the English one's part before the colon, which fits into a box."""
+    title = (titles or {}).get(recipe.number) or recipe.title.split(":")[0].replace('"', "'")
+    return f"{recipe.number} {title}"
 
 
 # --- the reading paths ---------------------------------------------------------
 
 
 def paths(chinese: dict[str, str] | None = None) -> str:
-    """A map of each reading path and the same as links; `chinese` has the titles by number, if not in English."""
+    """A map of each reading path, and the same as links; with the Chinese titles by number, in Chinese."""
     known = {recipe.number: recipe for recipe in discover.recipes()}
     parts = []
     for path in read()["paths"]:
         stages = [(zh if chinese else name, chosen(numbers, known)) for name, zh, numbers in path["stages"]]
-        lines = [f"- **{name}**: {', '.join(step(recipe, chinese) for recipe in recipes)}" for name, recipes in stages]
+        steps = {name: ", ".join(f"[{label(recipe, chinese)}]({recipe.name}.ipynb)" for recipe in recipes) for name, recipes in stages}
+        lines = [f"- **{name}**: {links}" for name, links in steps.items()]
         parts += [f"### {path['zh' if chinese else 'name']}", f"```mermaid\n{path_map(stages, chinese)}\n```", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
-
-
-def step(recipe: Recipe, titles: dict[str, str] | None) -> str:
-    """A link from the home page."""
-    return f"[{recipe.number} {(titles or {}).get(recipe.number) or short(recipe.title)}]({recipe.name}.ipynb)"
 
 
 def path_map(stages: list[tuple[str, list[Recipe]]], titles: dict[str, str] | None) -> str:
     """Stages from top to bottom, the recipes of each from left to right, for Mermaid."""
     lines = ["graph TB"]
     for number, (name, recipes) in enumerate(stages, 1):
-        steps = " --> ".join(f"r{recipe.number.replace('.', '_')}" for recipe in recipes)
-        lines += [f'  subgraph s{number}["{number}. {name}"]', "    direction LR", *("  " + box(recipe, titles) for recipe in recipes), f"    {steps}", "  end"]
+        boxes = ["  " + box(recipe, titles) for recipe in recipes]
+        steps = " --> ".join(map(node, recipes))
+        lines += [f'  subgraph s{number}["{number}. {name}"]', "    direction LR", *boxes, f"    {steps}", "  end"]
     lines.append("  " + " --> ".join(f"s{number}" for number in range(1, len(stages) + 1)))
     return "\n".join([*lines, *(click(recipe) for _, recipes in stages for recipe in recipes)])
 

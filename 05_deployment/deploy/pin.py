@@ -1,7 +1,7 @@
 """`python deploy/pin.py > deploy/requirements.txt`: what the image installs, in the versions of the book's lock.
 
 What the service imports, what those packages require in turn on Linux under the image's Python, and nothing else:
-the lock holds some 350 packages, and torch among them.
+the lock holds some 380 packages, and torch among them.
 """
 
 import ast

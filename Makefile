@@ -48,8 +48,8 @@ tests-network:
 tests-offline:
 	@$(BOOK) offline -- $(PYTEST) -m "not network" -n 2 --dist loadfile --no-loadscope-reorder
 
-lab: setup  ## open JupyterLab on the book
-	@.venv/bin/jupyter lab
+lab: setup  ## open JupyterLab on the book [LAB=--allow-root, or any other option]
+	@.venv/bin/jupyter lab $(LAB)
 
 doctor:  ## print what a bug report needs
 	@$(firstword $(wildcard .venv/bin/python) $(PYTHON)) -m utils.book doctor

@@ -138,7 +138,7 @@ def test_show_update_and_compare(book):
     recipe = book.write("02_rag/01_counting", sample(), quick=True)
     shown = call(*BOOK, "run", "02_rag/01", "--show")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "2.1 Counting\n\narray([5])\n" in shown.stdout
+    assert "2.1 Counting\n\nMeasured in this run: " in shown.stdout and "\narray([5])\n" in shown.stdout
     page = recipe.executed.with_suffix(".html").read_text()
     assert "<h1" in page and "require.min.js" not in page
 
@@ -195,7 +195,7 @@ def test_resolve(book):
     )
     assert names("04_agents/01") == names("04_agents/01_tools.ipynb") == ["04_agents/01_tools"]
     assert names(str(book.root / "02_rag/02_more.ipynb")) == ["02_rag/02_more"]
-    assert discover.resolve("02_rag/02")[0].number == "2.2"
+    assert discover.resolve("02_rag/02")[0].number == "2.2" and names("2.2") == ["02_rag/02_more"]
     for unknown in ("rag", "04_agents/02", "04_agents/0"):
         with pytest.raises(BookError, match="02_rag/02_more"):
             discover.resolve(unknown)
@@ -203,7 +203,9 @@ def test_resolve(book):
 
 def test_unknown_recipe_is_one_sentence(book, capsys):
     assert main(["run", "09_none"]) == 2
-    assert capsys.readouterr().err == "error: no recipe is called '09_none'; known are: none\n"
+    assert capsys.readouterr().err == (
+        "error: known are: none\nno recipe is called '09_none'; name it as 4.1 or 04_agents/01\n"
+    )
 
 
 NETWORK = """

@@ -154,16 +154,16 @@ HOME = """\
 ## 两条命令
 
 ```sh
-make run     # 建好 .venv，取来模型，执行 RAG 配方并打印结果
-make test    # 同样的准备，然后断网执行全部配方和全部测试
+make run     # 建好 .venv，取来模型，执行 RAG 配方并打印结果：下载之后约三分钟
+make test    # 同样的准备，然后断网执行全部配方和全部测试：一小时以上，提交改动前再跑
 ```
 
-需要 Python 3.11 以上、`make`、`git` 和一个 PyPI 源（镜像也行）。第一次会往 `.venv` 装 2.4 GB，往
-`~/.cache/ai-engineer-cookbook` 放 0.5 GB 模型；之后立即开始。然后：
+需要 Python 3.11 以上、`make`、`git` 和一个 PyPI 源（镜像也行）。第一次会往 `.venv` 装 3.2 GB，往
+`~/.cache/ai-engineer-cookbook` 放 0.5 GB 模型；之后跳过准备，只执行配方。然后：
 
 ```sh
 make lab                         # 在 JupyterLab 里打开全书
-make run RECIPE=04_agents/01     # 另一个配方；RECIPE=02_rag 是整章
+make run RECIPE=4.1              # 另一个配方；RECIPE=02_rag 是整章
 make site-serve                  # 在本机浏览网页版
 ```
 
@@ -171,7 +171,7 @@ make site-serve                  # 在本机浏览网页版
 
 ## 从哪里开始
 
-各章可以顺着读。想早点走到目的地，就选一条路线；图里的方框可以点击。
+各章可以顺着读。想早点走到目的地，就选一条路线；图里的方框可以点击。路线没有列出每个配方的全部前置配方，不过每个配方都能单独运行：要用的适配器已在仓库里。
 
 {paths}
 ## 从问题找配方

@@ -94,17 +94,17 @@ def recipes() -> list[Recipe]:
 
 
 def resolve(spec: str | None) -> list[Recipe]:
-    """Recipes meant by `04_agents/01`, `02_rag`, a notebook's path, or nothing (all). BookError if none."""
+    """Recipes meant by `4.1`, `04_agents/01`, `02_rag`, a notebook's path, or nothing (all). BookError if none."""
     known = recipes()
     spec = (spec or "").removesuffix(".ipynb").rstrip("/")
     if Path(spec).is_absolute() and Path(spec).is_relative_to(ROOT):
         spec = str(Path(spec).relative_to(ROOT))
     found = [
-        r for r in known if not spec or spec in (r.chapter, r.name) or r.name.startswith(f"{spec}_")
+        r for r in known if not spec or spec in (r.number, r.chapter, r.name) or r.name.startswith(f"{spec}_")
     ]
     if not found:
-        listing = "".join(f"\n  {r.name}" for r in known) or " none"
-        raise BookError(f"no recipe is called {spec!r}; known are:{listing}")
+        listing = ", ".join(f"{r.number} ({r.name})" for r in known) or "none"
+        raise BookError(f"known are: {listing}\nno recipe is called {spec!r}; name it as 4.1 or 04_agents/01")
     return found
 
 

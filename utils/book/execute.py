@@ -247,15 +247,16 @@ def summary(results: dict[str, dict]) -> str:
 
 
 def show(recipe: Recipe) -> None:
-    """Print the cell tagged `results` (else `claims`) of the executed copy, and make an HTML page of it."""
+    """Print what the executed copy measured and its cell tagged `results`, and make an HTML page of it."""
     if not recipe.executed.exists():
         return
     import nbformat
     from nbconvert import HTMLExporter
 
     nb = nbformat.read(recipe.executed, as_version=4)
-    for cell in discover.tagged(nb, "results") or discover.tagged(nb, "claims"):
-        print(f"\n{recipe.number} {recipe.title}\n\n{discover.output_text(cell).strip()}")
+    print(f"\n{recipe.number} {recipe.title}\n\nMeasured in this run: {discover.measured(nb)}")
+    for cell in discover.tagged(nb, "results"):
+        print("\n" + discover.output_text(cell).strip("\n"))
     html, _ = HTMLExporter().from_notebook_node(nb)
     # Only MathJax and Mermaid stay: without a network the page then shows their source, and all the rest.
     html = re.sub(r'<script src="[^"]*require[^"]*"></script>', "", html)

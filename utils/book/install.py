@@ -37,7 +37,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-NEEDED_GB = 4.0  # .venv holds about 2.5 GB, the installer's cache the downloads
+NEEDED_GB = 4.0  # .venv holds about 3.2 GB, the installer's cache the downloads
 
 
 class Failure(Exception):
@@ -259,7 +259,7 @@ def install(root: Path, lock: Path | None, torch_index: str, allow_uv: bool = Tr
     stamp.unlink(missing_ok=True)
     installer = Installer(venv, lock, allow_uv)
     print(f"Installing {'the locked' if lock else 'the newest'} packages with {installer.name} "
-          "(about 2.5 GB on disk) ...", flush=True)  # fmt: skip
+          "(about 3.2 GB on disk) ...", flush=True)  # fmt: skip
     torch = install_torch(installer, lock, torch_index)
     with tempfile.TemporaryDirectory() as scratch:
         chosen = Path(scratch) / "requirements.txt"

@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
     gather(folder / "source", assets)
     if status := build(folder / "source", folder / "html"):
         return status
-    print(f"{folder / 'html' / 'index.html'}")
+    print(f"built: {folder / 'html' / 'index.html'} (make site-serve shows it)" if args.serve is None else "")
     if args.serve is not None:
         serve(folder / "html", args.serve)
     return 0

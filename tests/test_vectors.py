@@ -69,6 +69,22 @@ def test_postgres_has_vectors_and_is_gone_when_closed(tmp_path):
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_killed_postgres_starts_again_with_what_was_committed(tmp_path):
+    pytest.importorskip("pgserver", reason="pgserver has no wheel for this Python")
+    import psycopg
+
+    server = vectors.Postgres(tmp_path)
+    with psycopg.connect(server.dsn) as db:
+        db.execute("CREATE TABLE t AS SELECT 1 AS x")
+    server.kill()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(server.dsn)
+    server.start()
+    with psycopg.connect(server.dsn) as db:
+        assert db.execute("SELECT x FROM t").fetchall() == [(1,)]
+    server.close()
+
+
 def test_disk_counts_every_file(tmp_path):
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "a").write_bytes(b"x" * 1_500_000)

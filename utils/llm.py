@@ -82,6 +82,7 @@ def serve(
     parallel: int = 4,
     context: int = 8192,
     port: int = 0,
+    api_key: str = "",
 ) -> Endpoint:
     """Give OpenAI clients something to talk to, and say what.
 
@@ -96,6 +97,7 @@ def serve(
         parallel: how many answers are written at once; more callers wait.
         context: tokens of prompt and answer that all of them share.
         port: 0 for any free one.
+        api_key: what clients must send; empty for a random one.
 
     Raises:
         LLMError: the provider refuses the key or does not answer, the port is
@@ -112,9 +114,9 @@ def serve(
         _check_provider(endpoint)
         os.environ["OPENAI_MODEL"] = endpoint.model
         return endpoint
-    key = (model, adapter and str(Path(adapter).resolve()), parallel, context, port)
+    key = (model, adapter and str(Path(adapter).resolve()), parallel, context, port, api_key)
     if key not in _running:
-        _running[key] = _start(model, adapter, parallel, context, port)
+        _running[key] = _start(model, adapter, parallel, context, port, api_key)
         atexit.register(_running[key].close)  # while its threads still have an interpreter to run in
     endpoint = _running[key]
     values = (endpoint.base_url, endpoint.api_key, endpoint.model)
@@ -350,14 +352,14 @@ class _Choice:
 # --- the local server --------------------------------------------------------
 
 
-def _start(model: str, adapter: str | Path | None, parallel: int, context: int, port: int) -> Endpoint:
+def _start(model: str, adapter: str | Path | None, parallel: int, context: int, port: int, api_key: str) -> Endpoint:
     import secrets
 
     from utils import gateway
 
     models.ensure(model)
     listening = _bind(port)
-    api_key = f"local-{secrets.token_urlsafe(16)}"
+    api_key = api_key or f"local-{secrets.token_urlsafe(16)}"
     name = f"{model}:{Path(adapter).resolve().name}" if adapter else model
     gguf = models.gguf_path(model) if _has_llama_cpp() else None
     stops: list = []

@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,35 @@ class Postgres:
                 total += getattr(process.memory_full_info(), "pss", process.memory_info().rss)
         return total / 1e6
 
+    def kill(self) -> None:
+        """SIGKILL for the server and its workers: what a crash looks like from outside."""
+        main = psutil.Process(self._server.get_pid())
+        processes = [main, *main.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        end = time.monotonic() + 10
+        while any(map(_alive, processes)) and time.monotonic() < end:
+            time.sleep(0.01)
+        # Until init has collected the dead server, its number in these files looks like that of a living one.
+        info = self._server.get_postmaster_info()
+        for path in [self._server.pgdata / "postmaster.pid", *info.socket_dir.glob(".s.PGSQL.*")]:
+            path.unlink(missing_ok=True)
+
+    def start(self) -> None:
+        """Start it again after `kill`: it recovers what was committed, under the same address."""
+        self._server.ensure_postgres_running()
+
     def close(self) -> None:
         """Stop the server and wait until it is gone."""
         self._server.cleanup()
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def disk(folder: str | Path) -> float:

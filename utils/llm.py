@@ -352,7 +352,9 @@ class _Choice:
 # --- the local server --------------------------------------------------------
 
 
-def _start(model: str, adapter: str | Path | None, parallel: int, context: int, port: int, api_key: str) -> Endpoint:
+def _start(
+    model: str, adapter: str | Path | None, parallel: int, context: int, port: int, api_key: str = ""
+) -> Endpoint:
     import secrets
 
     from utils import gateway

@@ -3,17 +3,22 @@
 `RECIPE=02_rag` (as in `make test RECIPE=02_rag`) keeps only the tests of these recipes.
 """
 
+import contextlib
 import os
 import shutil
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests and local servers side by side must not fight
 
 import nbformat
 import pytest
+import uvicorn
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from utils import llm
+from utils import llm, servers
 from utils.book import discover, frontmatter, normalise
 
 BROWSERS = (
@@ -185,3 +190,22 @@ def executed(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for tag in outputs.keys() & set(cell.metadata.get("tags", [])):
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=outputs[tag])]
     return nb
+
+
+@contextlib.contextmanager
+def served(app, port: int | None = None) -> Iterator[str]:
+    """An ASGI app behind uvicorn in a thread; yields its address."""
+    port = port or servers.free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import httpx2
 import numpy as np
 import psutil
 import pytest
-import uvicorn
+from conftest import served
 from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -125,23 +124,6 @@ class Model:
                 )
             ]
         )
-
-
-@contextlib.contextmanager
-def served(app, port):
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 def settings_for(folder, model_port, **changes):

@@ -11,10 +11,8 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import schemathesis
-import uvicorn
+from conftest import served
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from starlette.applications import Starlette
@@ -147,31 +145,6 @@ class Upstream:
                 Route("/v1/models", models),
             ]
         )
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@contextlib.contextmanager
-def served(app, port: int | None = None) -> Iterator[str]:
-    """The app behind uvicorn in a thread; yields its address."""
-    port = port or free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 def make_settings(upstream: str, **changes) -> Settings:
@@ -512,7 +485,7 @@ def test_a_late_model_is_504_at_the_deadline_and_not_asked_again(start, upstream
 
 
 def test_dead_model_fails_fast_and_the_service_recovers_by_itself(start, upstream):
-    port = free_port()
+    port = servers.free_port()
     client = start(f"http://127.0.0.1:{port}", max_retries=1)
     started = time.monotonic()
     check_problem(client.post("/v1/chat", json=ASK), 502, "upstream_unreachable")
@@ -756,7 +729,7 @@ def environment(upstream_url: str, **more: str) -> dict[str, str]:
 
 def test_process_logs_json_and_finishes_its_streams_on_sigterm(upstream, upstream_at):
     upstream.pause = 0.3
-    port = free_port()
+    port = servers.free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "service"],
         cwd=FOLDER,
@@ -806,7 +779,7 @@ def test_wrong_settings_stop_the_start_with_one_line_and_no_secret(
 
 
 def test_secrets_may_be_files(upstream_at, tmp_path):
-    port, variables = free_port(), environment(upstream_at[1])
+    port, variables = servers.free_port(), environment(upstream_at[1])
     for name in ("SERVICE_API_KEYS", "OPENAI_API_KEY"):
         (tmp_path / name).write_text(variables.pop(name) + "\n")
     more = {"SERVICE_PORT": str(port), "SERVICE_SECRETS_DIR": str(tmp_path)}

@@ -12,11 +12,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import uvicorn
 from dotenv import dotenv_values
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
-from service import logs
+from service import run
 from service.limits import Gate
 from service.upstream import ChatModel
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,11 +49,12 @@ def main() -> None:
     args = parser.parse_args()
     with ExitStack() as stack:
         embedded(stack)
-        settings = read_settings()
+        settings = run.read_settings(RagSettings)
         try:
             match args.command or "serve":
                 case "serve":
-                    serve(settings)
+                    asyncio.run(prepare(settings))
+                    run.serve(create_app(settings), settings)
                 case "ingest":
                     asyncio.run(ingest(settings))
                 case "release":
@@ -69,19 +67,6 @@ def main() -> None:
             raise SystemExit(
                 f"The database of SERVICE_DATABASE_URL cannot be used: {error}"
             ) from None
-
-
-def read_settings() -> RagSettings:
-    """From the environment; a wrong one ends the program with the variable's name, not its value: it may be a key."""
-    try:
-        return RagSettings(_secrets_dir=os.environ.get("SERVICE_SECRETS_DIR"))
-    except SettingsError as error:
-        raise SystemExit(f"Settings: {error}") from None
-    except ValidationError as error:
-        raise SystemExit(
-            "Settings: "
-            + "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        ) from None
 
 
 def configured(name: str) -> bool:
@@ -118,22 +103,6 @@ def embedded(stack: ExitStack) -> None:
         secret = secrets.token_urlsafe(16)
         os.environ["SERVICE_API_KEYS"] = json.dumps({"demo": {"secret": secret}})
         print(f"key for this run: {secret}", flush=True)
-
-
-def serve(settings: RagSettings) -> None:
-    """Fill an empty database, then answer until stopped."""
-    asyncio.run(prepare(settings))
-    logs.configure()
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,  # its records go through logs.configure()
-        access_log=False,  # RequestLog writes the better line
-        server_header=False,
-        timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
-    )
 
 
 async def prepare(settings: RagSettings) -> None:

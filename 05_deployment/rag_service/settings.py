@@ -18,7 +18,6 @@ class RagSettings(Settings):
 
     # Below this cosine between question and best passage it says that it does not know: chosen on recipe 5.11's dev questions.
     refuse_below: float = Field(0.30, ge=-1, le=1)
-    max_question_chars: int = 500
     cache_ttl_s: int = 3600
     cache_entries: int = 10_000  # of the cache in memory
     dependency_timeout_s: float = Field(0.2, gt=0)  # Redis; a slow cache is worse than none

@@ -11,7 +11,7 @@ FLAGSHIP := 02_rag/01_rag_from_scratch
 BOOK     := .venv/bin/python -m utils.book
 PYTEST   := .venv/bin/python -m pytest
 
-.PHONY: help run test tests recipes execute compare tests-network tests-offline lab setup servers doctor new-recipe update site site-serve clean-notebooks lock set-repository
+.PHONY: help run test tests recipes execute compare tests-network tests-offline lab setup servers vllm doctor new-recipe update site site-serve clean-notebooks lock set-repository
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -22,6 +22,12 @@ setup:  ## create .venv from the lock and get the models; nothing if that is don
 
 servers:  ## install Redis, Prometheus and nginx for chapter 5, with apt-get or brew
 	@$(PYTHON) -m utils.servers
+
+vllm: setup  ## measure vLLM for recipe 5.5 (Linux), in an environment of its own of 3 GB
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install -q -r 05_deployment/serving/vllm-requirements.txt
+	@.venv-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
+	@.venv/bin/python 05_deployment/serving/measure_vllm.py
 
 run: setup  ## execute a recipe and show its results [RECIPE=04_agents/01]
 	@$(BOOK) run $(or $(RECIPE),$(FLAGSHIP)) --show

@@ -126,14 +126,14 @@ def label(recipe: Recipe, titles: dict[str, str] | None) -> str:
 
 
 def paths(chinese: dict[str, str] | None = None) -> str:
-    """A map of each reading path, and the same as links; with the Chinese titles by number, in Chinese."""
+    """Each reading path as links, and the same as a map; with the Chinese titles by number, in Chinese."""
     known = {recipe.number: recipe for recipe in discover.recipes()}
     parts = []
     for path in read()["paths"]:
         stages = [(zh if chinese else name, chosen(numbers, known)) for name, zh, numbers in path["stages"]]
         steps = {name: ", ".join(f"[{label(recipe, chinese)}]({recipe.name}.ipynb)" for recipe in recipes) for name, recipes in stages}
         lines = [f"- **{name}**: {links}" for name, links in steps.items()]
-        parts += [f"### {path['zh' if chinese else 'name']}", f"```mermaid\n{path_map(stages, chinese)}\n```", "\n".join(lines)]
+        parts += [f"### {path['zh' if chinese else 'name']}", "\n".join(lines), f"```mermaid\n{path_map(stages, chinese)}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

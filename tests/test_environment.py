@@ -327,6 +327,7 @@ def test_the_installer_from_a_broken_venv_to_a_gpu(small, tool, indexes, tmp_pat
     changed = set_up(small, "--torch-index", NOWHERE)
     assert changed.returncode == 0, changed.stdout + changed.stderr
     assert installed(small) == found | {"lesson": "2.0"}
+    assert not re.search("^ [-+~] ", changed.stdout, re.MULTILINE), "400 lines on packages help nobody"
 
     wheel(tmp_path / "own", "torch", "2.14.0+cu130")
     [own] = (tmp_path / "own").glob("*.whl")

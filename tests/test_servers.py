@@ -52,8 +52,14 @@ def test_a_taken_port_is_named(tmp_path):
 
 
 def test_what_a_server_wrote_before_it_ended_is_shown(tmp_path):
-    with pytest.raises(servers.ServerError, match="no such option"):
-        servers.Server([sys.executable, "-c", "print('no such option')"], servers.free_port(), tmp_path)
+    with pytest.raises(servers.ServerError, match="ended with code 3. It wrote:\nno such option"):
+        servers.Server([sys.executable, "-c", "print('no such option'); exit(3)"], servers.free_port(), tmp_path)
+
+
+def test_a_server_that_stays_silent_is_not_waited_for_without_end(tmp_path):
+    with pytest.raises(servers.ServerError, match="does not listen after 1 s. It wrote:\nthinking"):
+        command = [sys.executable, "-uc", "print('thinking'); import time; time.sleep(60)"]
+        servers.Server(command, servers.free_port(), tmp_path, wait=1)
 
 
 def test_redis_answers_and_keeps_nothing(tmp_path):

@@ -124,10 +124,12 @@ class Server:
             )
         end = time.monotonic() + self._wait
         while not listening(self.port):
-            if self._process.poll() is not None or time.monotonic() > end:
+            code = self._process.poll()
+            if code is not None or time.monotonic() > end:
                 self.kill()
+                what = f"does not listen after {self._wait:.0f} s" if code is None else f"ended with code {code}"
                 said = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
-                raise ServerError(f"{name} does not listen on port {self.port} after {self._wait:.0f} s. It wrote:\n{said}")
+                raise ServerError(f"{name}, started on port {self.port}, {what}. It wrote:\n{said}")
             time.sleep(0.05)
 
     @property

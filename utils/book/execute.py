@@ -191,7 +191,7 @@ def execute(recipe: Recipe, parameters: dict, timeout: float | None, environment
         for line in job.stdout:
             event = json.loads(line)
             if "k" in event:
-                say("cell {k}/{n}  {line:.60}".format(**event))
+                say("cell {k}/{n}  {section:.60}".format(**event))
             else:
                 result |= event
     code = job.wait()

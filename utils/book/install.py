@@ -37,6 +37,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+CHANGE = re.compile(r" [-+~] ")  # uv's list of what it changed, some 400 lines
 NEEDED_GB = 4.0  # .venv holds about 3.2 GB, the installer's cache the downloads
 
 
@@ -148,9 +149,13 @@ class Installer:
             )
 
     def _run(self, *arguments: str | Path, quiet: bool = False) -> int:
-        sink = subprocess.DEVNULL if quiet else None
         command = [str(part) for part in (*self.command, *arguments)]
-        return subprocess.run(command, env=self.environment, stdout=sink, stderr=sink).returncode
+        where = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+        with subprocess.Popen(command, env=self.environment, **where) as process:
+            for line in process.stdout:
+                if not quiet and not CHANGE.match(line):
+                    print(line, end="", flush=True)
+        return process.returncode
 
     def version(self, name: str) -> str | None:
         """The installed version of `name`, asked of the environment's own Python."""

@@ -17,6 +17,7 @@ from contextlib import suppress
 import psutil
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 PR_SET_CHILD_SUBREAPER = 36  # Linux: orphans of the kernel become ours, to be counted and ended
 
 
@@ -81,7 +82,10 @@ class Watch(threading.Thread):
 
 
 def execute(spec: dict, emit, at: dict) -> str:
-    """Run the notebook with papermill; returns what went wrong, or nothing. `at["k"]` is the code cell."""
+    """Run the notebook with papermill; returns what went wrong, or nothing.
+
+    `at` is kept up to date: `k`, the number of the code cell, and `section`, the heading that it stands under.
+    """
     from jupyter_client.kernelspec import NoSuchKernel
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
@@ -94,10 +98,11 @@ def execute(spec: dict, emit, at: dict) -> str:
             start = manager.cell_start
 
             def cell_start(cell, index, **more):
-                if cell.cell_type == "code":
+                if cell.cell_type == "markdown":
+                    at["section"] = (HEADING.findall(cell.source) or [at["section"]])[-1]
+                else:
                     at["k"] += 1
-                    first = next((line for line in cell.source.splitlines() if line.strip()), "")
-                    emit(k=at["k"], n=len(cells), line=first.strip())
+                    emit(k=at["k"], n=len(cells), section=at["section"])
                 return start(cell, index, **more)
 
             manager.cell_start = cell_start
@@ -137,7 +142,7 @@ def execute(spec: dict, emit, at: dict) -> str:
 
 
 def main():
-    spec, at = json.loads(sys.argv[1]), {"k": 0}
+    spec, at = json.loads(sys.argv[1]), {"k": 0, "section": ""}
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what kernels and libraries print must not mix with the events
 

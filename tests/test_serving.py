@@ -90,6 +90,20 @@ def test_open_loop_measures_from_when_a_request_was_due():
     assert last.first >= 0.25
 
 
+def test_open_loop_keeps_its_rate_whatever_the_seed():
+    for seed in range(5):
+        answers = asyncio.run(load.open_loop(engine(0, []), [REQUEST] * 20, 1000, seed))
+        span = answers[-1].due - answers[0].due
+        assert 0.6 * 20 / 1000 < span <= 20 / 1000
+
+
+@pytest.mark.parametrize(("callers", "requests"), [(1, 8), (4, 8), (16, 32)])
+def test_enough_requests_for_a_closed_loop(callers, requests):
+    assert load.enough(callers) == requests
+    drawn = [request.max_tokens for request in load.draw(requests, 3)]
+    assert sorted(drawn) == sorted(load.LENGTHS * (requests // 8))
+
+
 def test_arrivals_are_drawn_by_the_seed():
     def gaps(seed: int) -> list[float]:
         answers = asyncio.run(load.open_loop(engine(0, []), [REQUEST] * 5, 1000, seed))

@@ -141,6 +141,11 @@ async def ask(
     return answer
 
 
+def enough(callers: int) -> int:
+    """Requests for a closed loop: each caller asks again at least once, and each length comes equally often."""
+    return max(2 * callers, len(LENGTHS))
+
+
 async def closed_loop(send, requests: Sequence[Request], callers: int) -> list[Answer]:
     """Each of the callers sends a request, waits for its end and sends the next, until all are answered."""
     left, answers = iter(requests), []
@@ -156,19 +161,21 @@ async def closed_loop(send, requests: Sequence[Request], callers: int) -> list[A
 async def open_loop(
     send, requests: Sequence[Request], rate: float, seed: int, connections: int = 10_000
 ) -> list[Answer]:
-    """Requests are due at random, `rate` a second (a Poisson process), whatever the server has answered so far.
+    """Requests are due at random, `rate` a second, whatever the server has answered so far.
 
+    A Poisson process of which is known how many came: each moment of the time that they take is equally likely.
     With fewer `connections` than are needed, a request is sent late: the difference of `due` and `sent`.
     """
     rng, free = random.Random(seed), asyncio.Semaphore(connections)
-    due, tasks = time.perf_counter(), []
+    began, tasks = time.perf_counter(), []
+    moments = sorted(rng.uniform(0, len(requests) / rate) for _ in requests)
 
     async def later(request: Request, due: float) -> Answer:
         async with free:
             return await send(request, due)
 
-    for request in requests:
-        due += rng.expovariate(rate)
+    for request, moment in zip(requests, moments, strict=True):
+        due = began + moment
         await asyncio.sleep(due - time.perf_counter())
         tasks.append(asyncio.create_task(later(request, due)))
     return await asyncio.gather(*tasks)

@@ -33,7 +33,7 @@ SETTINGS = {
     "prefix cache": ["--enable-prefix-caching"],
     "n-gram": ["--no-enable-prefix-caching", "--speculative-config", NGRAM],
 }
-CALLERS = {1: 3, 4: 8, 16: 16, 32: 32}  # callers: requests
+CALLERS = (1, 4, 16, 32)
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -74,8 +74,8 @@ async def run(name: str, url: str) -> dict:
         result = {}
         if name == "plain":
             closed = {
-                n: load.summary(await load.closed_loop(send, load.draw(k, 0), n))
-                for n, k in CALLERS.items()
+                n: load.summary(await load.closed_loop(send, load.draw(load.enough(n), 0), n))
+                for n in CALLERS
             }
             result["closed"] = {
                 str(n): {key: round(float(value), 4) for key, value in row.items()}

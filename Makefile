@@ -29,7 +29,7 @@ vllm: setup  ## measure vLLM for recipe 5.5 (Linux), in an environment of its ow
 	@.venv-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
 	@.venv/bin/python 05_deployment/serving/measure_vllm.py
 
-run: setup  ## execute a recipe and show its results [RECIPE=04_agents/01]
+run: setup  ## execute a recipe and show its results [RECIPE=4.1]
 	@$(BOOK) run $(or $(RECIPE),$(FLAGSHIP)) --show
 
 test: setup  ## run every recipe and every test, the network off [RECIPE=02_rag] [SEED=7] [WITHIN=minutes]

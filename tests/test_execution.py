@@ -9,6 +9,7 @@ import sys
 import time
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from conftest import code, edit, markdown, sample
@@ -133,14 +134,35 @@ def test_seed_and_unknown_parameter(book):
     assert "was run with SEED=7, WORDS=3" in compared.stdout and "passed" not in compared.stdout
 
 
+def test_a_table_is_shown_in_one_piece(monkeypatch):
+    index = pd.Index(["one", "two"], name="engine")
+    frame = pd.DataFrame({f"a long heading {n}": [0.5, 1234.25] for n in range(6)}, index=index)
+    for table in (frame, frame.rename_axis(None)):
+        with pd.option_context("display.max_columns", 20):  # as in a notebook
+            data = {"text/plain": [repr(table)], "text/html": [table.to_html()]}
+        cell = {"outputs": [{"data": data}]}
+        monkeypatch.setenv("COLUMNS", "160")
+        shown = execute.wide_table(cell).splitlines()
+        assert all("1234.25" in line for line in shown if "two" in line) and "Unnamed" not in shown[0]
+        assert "a long heading 0" in shown[0] and "a long heading 5" in shown[0]
+        monkeypatch.setenv("COLUMNS", "80")
+        assert execute.wide_table(cell) == "", "broken by the terminal it is harder to read than by pandas"
+    narrow = frame.iloc[:, :1]
+    data = {"text/plain": [repr(narrow)], "text/html": [narrow.to_html()]}
+    assert execute.wide_table({"outputs": [{"data": data}]}) == ""
+
+
 def test_show_update_and_compare(book):
     """The whole way of a recipe: run and shown, written, compared, forged, executed by nbval."""
-    recipe = book.write("02_rag/01_counting", sample(), quick=True)
+    cells = sample()
+    cells[4].source += "\n\nSee [tools](../04_agents/01_tools.ipynb)."
+    recipe = book.write("02_rag/01_counting", cells, quick=True)
     shown = call(*BOOK, "run", "02_rag/01", "--show")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "2.1 Counting\n\nMeasured in this run: " in shown.stdout and "\narray([5])\n" in shown.stdout
     page = recipe.executed.with_suffix(".html").read_text()
     assert "<h1" in page and "require.min.js" not in page
+    assert 'href="https://github.com/owner/small-book/blob/main/02_rag/../04_agents/01_tools.ipynb"' in page
 
     assert main(["update", "02_rag/01", "--reuse"]) == 0
     recipe = discover.Recipe(recipe.path)
@@ -204,7 +226,7 @@ def test_resolve(book):
 def test_unknown_recipe_is_one_sentence(book, capsys):
     assert main(["run", "09_none"]) == 2
     assert capsys.readouterr().err == (
-        "error: known are: none\nno recipe is called '09_none'; name it as 4.1 or 04_agents/01\n"
+        "error: no recipe is called '09_none'; name it by its number or its path:\n"
     )
 
 

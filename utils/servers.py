@@ -191,3 +191,4 @@ if __name__ == "__main__":
         install()
     except ServerError as error:
         raise SystemExit(str(error)) from None
+    print("installed:", ", ".join(find(program) for program in PACKAGES))

@@ -103,8 +103,8 @@ def resolve(spec: str | None) -> list[Recipe]:
         r for r in known if not spec or spec in (r.number, r.chapter, r.name) or r.name.startswith(f"{spec}_")
     ]
     if not found:
-        listing = ", ".join(f"{r.number} ({r.name})" for r in known) or "none"
-        raise BookError(f"known are: {listing}\nno recipe is called {spec!r}; name it as 4.1 or 04_agents/01")
+        listing = "".join(f"\n  {r.number:5} {r.name}" for r in known)
+        raise BookError(f"no recipe is called {spec!r}; name it by its number or its path:{listing}")
     return found
 
 

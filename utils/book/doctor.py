@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils import CACHE
+from utils import CACHE, servers
 
 from . import discover, install
 
@@ -123,7 +123,9 @@ def tools() -> str:
     """Versions of the programs beside Python."""
     commands = [("make", "-v"), ("git", "--version"), *((name, "--version") for name in BROWSERS)]
     found = filter(None, (output(*command) for command in commands))
-    return ", ".join(text.splitlines()[0].strip() for text in found) or "none"
+    shown = [text.splitlines()[0].strip() for text in found]
+    there = [program for program in servers.PACKAGES if program not in servers.missing()]
+    return ", ".join([*shown, *there]) or "none"
 
 
 def report() -> dict[str, str]:

@@ -14,9 +14,11 @@ so, and 108 s one after the other with two threads.
 """
 
 import ast
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from utils import hardware
 
-from . import BookError, changes, discover
+from . import BookError, changes, discover, repository
 from .discover import Recipe
 
 WITHOUT_BFLOAT16 = 4
@@ -246,6 +248,20 @@ def summary(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def wide_table(cell: dict) -> str:
+    """A table that pandas has cut into blocks of 80 columns, in one piece; empty if that does not fit or is not so."""
+    [data] = [o.get("data", {}) for o in cell["outputs"]] if len(cell["outputs"]) == 1 else [{}]
+    if "text/html" not in data or "\\\n" not in "".join(data["text/plain"]):
+        return ""
+    import pandas as pd
+
+    [table] = pd.read_html(io.StringIO("".join(data["text/html"])), thousands=None)
+    heads = [column if isinstance(column, tuple) else (column,) for column in table.columns]
+    table.columns = [" ".join(h for h in head if not h.startswith("Unnamed: ")) for head in heads]
+    text = table.to_string(index=False, na_rep="")
+    return text if len(text.partition("\n")[0]) <= shutil.get_terminal_size((160, 24)).columns else ""
+
+
 def show(recipe: Recipe) -> None:
     """Print what the executed copy measured and its cell tagged `results`, and make an HTML page of it."""
     if not recipe.executed.exists():
@@ -256,8 +272,10 @@ def show(recipe: Recipe) -> None:
     nb = nbformat.read(recipe.executed, as_version=4)
     print(f"\n{recipe.number} {recipe.title}\n\nMeasured in this run: {discover.measured(nb)}")
     for cell in discover.tagged(nb, "results"):
-        print("\n" + discover.output_text(cell).strip("\n"))
+        print("\n" + (wide_table(cell) or discover.output_text(cell).strip("\n")))
     html, _ = HTMLExporter().from_notebook_node(nb)
+    here = f"{repository.address()}/blob/main/{recipe.chapter}/"  # the page lies elsewhere than the notebook
+    html = re.sub(r'(<a href=")(?!https?:|#|mailto:)', rf"\1{here}", html)
     # Only MathJax and Mermaid stay: without a network the page then shows their source, and all the rest.
     html = re.sub(r'<script src="[^"]*require[^"]*"></script>', "", html)
     page = recipe.executed.with_suffix(".html")

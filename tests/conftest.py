@@ -49,7 +49,8 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: item.path.name != LONGEST)  # stable; two workers end at about the same time
+    # Stable; two workers end at about the same time
+    items.sort(key=lambda item: item.path.name != LONGEST)
     if os.environ.get("RECIPE"):
         others = [item for item in items if "recipe" not in item.fixturenames]
         config.hook.pytest_deselected(items=others)

@@ -14,10 +14,20 @@ UNALTERED = [row for row in ROWS if row.source != "altered"]
 
 
 def test_rows_are_complete():
-    assert len(ROWS) == len({row.id for row in ROWS}) == len({(row.question, row.passage, row.answer) for row in ROWS})
+    assert (
+        len(ROWS)
+        == len({row.id for row in ROWS})
+        == len({(row.question, row.passage, row.answer) for row in ROWS})
+    )
     for row in ROWS:
         assert row.split in ("dev", "test") and row.source in SOURCES
-        assert row.question.strip() and row.passage.strip() and row.answer.strip() and row.writer and row.style
+        assert (
+            row.question.strip()
+            and row.passage.strip()
+            and row.answer.strip()
+            and row.writer
+            and row.style
+        )
         assert all(type(getattr(row, label)) is bool for label in LABELS)
         assert (row.question_id is None) == (row.source == "unanswerable")
         assert bool(row.original) == (row.source == "altered")
@@ -57,9 +67,14 @@ def test_an_altered_answer_differs_in_one_place_and_is_unfaithful():
     for row in altered:
         assert row.original in row.passage and row.answer not in row.passage, row.id
         assert row.sufficient and row.relevant and not row.faithful and not row.correct
-        matcher = difflib.SequenceMatcher(None, row.original.split(), row.answer.split(), autojunk=False)
+        matcher = difflib.SequenceMatcher(
+            None, row.original.split(), row.answer.split(), autojunk=False
+        )
         changes = [code for code in matcher.get_opcodes() if code[0] != "equal"]
-        assert len(changes) <= 2 and sum(c[2] - c[1] + c[4] - c[3] for c in changes) <= 5, (row.id, changes)
+        assert len(changes) <= 2 and sum(c[2] - c[1] + c[4] - c[3] for c in changes) <= 5, (
+            row.id,
+            changes,
+        )
 
 
 def test_questions_are_those_of_the_book():
@@ -69,7 +84,10 @@ def test_questions_are_those_of_the_book():
         if row.source == "unanswerable":
             assert row.question in foreign and not row.sufficient
         elif row.question_id in known:  # another Python may word its documentation otherwise
-            assert (row.question, row.split) == (known[row.question_id].question, known[row.question_id].split)
+            assert (row.question, row.split) == (
+                known[row.question_id].question,
+                known[row.question_id].split,
+            )
 
 
 def test_thirty_were_read_twice():

@@ -18,13 +18,21 @@ def paragraphs(document: data.Document) -> list[str]:
 
 def test_documents_are_distinct_and_have_text():
     assert len(DOCUMENTS) == len(data.business_documents()) > 150
-    assert all(document.text and document.section and document.title for document in DOCUMENTS.values())
+    assert all(
+        document.text and document.section and document.title for document in DOCUMENTS.values()
+    )
     assert len({name.partition("#")[0] for name in DOCUMENTS}) == 14
 
 
 def test_the_corpus_is_large_enough():
-    words = [word for document in DOCUMENTS.values() for word in re.findall(r"[A-Za-z0-9][\w.,'&-]*", document.text)]
-    chinese = re.findall("[\u4e00-\u9fff]", " ".join(document.text for document in DOCUMENTS.values()))
+    words = [
+        word
+        for document in DOCUMENTS.values()
+        for word in re.findall(r"[A-Za-z0-9][\w.,'&-]*", document.text)
+    ]
+    chinese = re.findall(
+        "[\u4e00-\u9fff]", " ".join(document.text for document in DOCUMENTS.values())
+    )
     assert len(words) >= 10_000
     assert len(chinese) >= 1_000
 
@@ -51,7 +59,11 @@ def test_no_paragraph_nearly_repeats_another():
             shingles = set(zip(words, words[1:], words[2:], strict=False))
             for other, others in seen:
                 if shingles and others:
-                    assert len(shingles & others) / len(shingles | others) <= 0.8, (name, other, paragraph)
+                    assert len(shingles & others) / len(shingles | others) <= 0.8, (
+                        name,
+                        other,
+                        paragraph,
+                    )
             seen.append((name, shingles))
 
 
@@ -60,7 +72,9 @@ def test_every_question_has_all_its_passages():
     for question, row in zip(QUESTIONS, ROWS["answerable"], strict=True):
         assert len(question.gold) == len(row["gold"]) == len(question.sentences), question.id
         for gold in question.gold:
-            held = [gold.evidence in paragraph for paragraph in paragraphs(DOCUMENTS[gold.document_id])]
+            held = [
+                gold.evidence in paragraph for paragraph in paragraphs(DOCUMENTS[gold.document_id])
+            ]
             assert sum(held) == 1, (question.id, gold)
 
 
@@ -81,7 +95,10 @@ def test_the_halves_are_balanced():
     about = Counter(question.about for question in QUESTIONS)
     assert about == {"fact": 18, "party": 18, "identifier": 10, "table": 8, "chinese": 6}
     for field in ("about", "kind"):
-        counts = [Counter(getattr(q, field) for q in data.business_questions(split)) for split in ("dev", "test")]
+        counts = [
+            Counter(getattr(q, field) for q in data.business_questions(split))
+            for split in ("dev", "test")
+        ]
         assert counts[0].keys() == counts[1].keys()
         assert all(abs(counts[0][name] - counts[1][name]) <= 1 for name in counts[0]), counts
 
@@ -89,8 +106,16 @@ def test_the_halves_are_balanced():
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.id)
 def test_the_gold_sentence_is_right_and_an_echo_is_not(question):
     assert all(data.score_answer(question, sentence) for sentence in question.sentences)
-    assert not any(re.search(pattern, question.question, re.IGNORECASE) for pattern in question.answers)
-    for answer in (question.question, "", "I do not know.", "我不知道。", " ".join(map(str, range(1, 200)))):
+    assert not any(
+        re.search(pattern, question.question, re.IGNORECASE) for pattern in question.answers
+    )
+    for answer in (
+        question.question,
+        "",
+        "I do not know.",
+        "我不知道。",
+        " ".join(map(str, range(1, 200))),
+    ):
         assert not data.score_answer(question, answer)
 
 
@@ -113,7 +138,9 @@ def test_a_clause_does_not_say_whose_it_is():
 
 def test_the_clause_of_another_contract_is_a_wrong_answer():
     """The same clause stands in every contract, with other figures."""
-    asked = [q for q in QUESTIONS if q.about == "party" and q.gold[0].document_id.startswith("contract_")]
+    asked = [
+        q for q in QUESTIONS if q.about == "party" and q.gold[0].document_id.startswith("contract_")
+    ]
     assert len(asked) >= 10
     rivals = 0
     for question in asked:
@@ -121,7 +148,9 @@ def test_the_clause_of_another_contract_is_a_wrong_answer():
         contract, _, clause = gold.document_id.partition("#")
         shape = re.sub(r"[\d,.]*\d|(?<=courts of )\w+|(?<=only a ).*", lambda _: "@", gold.evidence)
         pattern = re.escape(shape).replace("@", r"[\w,.]+")
-        for other in {"warehouse", "cleaning", "software", "logistics"} - {contract.removeprefix("contract_")}:
+        for other in {"warehouse", "cleaning", "software", "logistics"} - {
+            contract.removeprefix("contract_")
+        }:
             for sentence in data.sentences(DOCUMENTS[f"contract_{other}#{clause}"].text):
                 if re.search(pattern, sentence):
                     rivals += 1

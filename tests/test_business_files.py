@@ -19,7 +19,10 @@ PDFS = [name for name in NAMES if name.endswith(".pdf")]
 
 @pytest.fixture(scope="module", params=business.STYLES)
 def written(request, tmp_path_factory) -> dict[str, Path]:
-    return {path.name: path for path in business.write_files(tmp_path_factory.mktemp("files"), request.param)}
+    return {
+        path.name: path
+        for path in business.write_files(tmp_path_factory.mktemp("files"), request.param)
+    }
 
 
 def style_of(written: dict[str, Path]) -> str:
@@ -46,7 +49,11 @@ def test_every_document_of_the_corpus_is_a_file(written):
 
 @pytest.mark.parametrize("document", data.business_documents(), ids=lambda document: document.id)
 def test_known_text_is_the_corpus(document):
-    texts = [business.known_text(name) for name in NAMES if business.source_of(name) == document.id.partition("#")[0]]
+    texts = [
+        business.known_text(name)
+        for name in NAMES
+        if business.source_of(name) == document.id.partition("#")[0]
+    ]
     for paragraph in document.text.replace("(EUR)", "(€)").split("\n\n"):
         held = [text.replace("(EUR)", "(€)").replace("\n\n", "\n") for text in texts]
         assert sum(paragraph in text for text in held) == 1, paragraph
@@ -56,7 +63,9 @@ def test_the_evidence_of_every_question_is_in_the_known_text():
     for question in data.business_questions():
         for gold in question.gold:
             stem = gold.document_id.partition("#")[0]
-            texts = [business.known_text(name) for name in NAMES if business.source_of(name) == stem]
+            texts = [
+                business.known_text(name) for name in NAMES if business.source_of(name) == stem
+            ]
             assert any(gold.evidence in " ".join(text.split()) for text in texts), gold
 
 
@@ -67,7 +76,8 @@ def test_every_word_of_a_pdf_can_be_read(written, name):
     for text, first, last in business.known_pages(name, style_of(written)):
         pages = "".join(read[first - 1 : last])
         for line in text.replace(" - ", " \u2013 ").splitlines():
-            for cell in line.split(" | "):  # wrapped cells of one row are written one after the other
+            # Wrapped cells of one row are written one after the other
+            for cell in line.split(" | "):
                 head = letters(cell)[:12]
                 assert head in pages, (first, last, cell)
     assert len(read) == business.known_pages(name, style_of(written))[-1][2]
@@ -93,14 +103,20 @@ def test_encodings(written):
         chinese.decode("utf-8")
     first = style_of(written) == "first"
     assert (b"charset=" in chinese) == first
-    assert "1.035,00" in written["price_list.csv"].read_bytes().decode("cp1252" if first else "utf-16")
+    assert "1.035,00" in written["price_list.csv"].read_bytes().decode(
+        "cp1252" if first else "utf-16"
+    )
     with pytest.raises(UnicodeDecodeError):
         written["price_list.csv"].read_bytes().decode("utf-8")
 
 
 def test_furniture_is_not_known_text(written):
     html = written["manual_pump_controller.html"].read_text(encoding="utf-8")
-    assert "cookies" in html and "&shy;" in html and "cookies" not in business.known_text("manual_pump_controller.html")
+    assert (
+        "cookies" in html
+        and "&shy;" in html
+        and "cookies" not in business.known_text("manual_pump_controller.html")
+    )
     assert ("<main>" in html) == (style_of(written) == "first")
 
 

@@ -23,7 +23,14 @@ def book(tmp_path, monkeypatch):
     for number in numbers:
         shutil.copy(recipes[number].path, tmp_path / "01_foundations")
     words = chinese.read()
-    lines = [f'["{number}"]\n' + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in words[number].items()) for number in numbers]
+    lines = [
+        f'["{number}"]\n'
+        + "".join(
+            f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+            for key, value in words[number].items()
+        )
+        for number in numbers
+    ]
     (tmp_path / "docs" / "zh.toml").write_text("\n".join(lines), encoding="utf-8")
     shutil.copy(discover.ROOT / "docs" / "book.toml", tmp_path / "docs")
     monkeypatch.setattr(discover, "ROOT", tmp_path)
@@ -33,7 +40,10 @@ def book(tmp_path, monkeypatch):
 
 def test_a_change_in_english_alone_is_noticed(book, capsys):
     path = book / "01_foundations" / "02_tokenization.ipynb"
-    path.write_text(path.read_text(encoding="utf-8").replace("You pay by the token", "You pay by the word"), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("You pay by the token", "You pay by the word"),
+        encoding="utf-8",
+    )
     assert main(["chinese"]) == 1
     assert "1.2: English or Chinese changed alone" in capsys.readouterr().out
     assert main(["chinese", "--confirm", "1.2"]) == 0
@@ -47,7 +57,9 @@ def test_a_change_in_chinese_alone_is_noticed(book, capsys):
 
 
 def test_a_recipe_without_words_and_words_without_a_recipe_are_named(book, capsys):
-    (book / "01_foundations" / "02_tokenization.ipynb").rename(book / "01_foundations" / "03_tokenization.ipynb")
+    (book / "01_foundations" / "02_tokenization.ipynb").rename(
+        book / "01_foundations" / "03_tokenization.ipynb"
+    )
     assert main(["chinese"]) == 1
     said = capsys.readouterr().out
     assert "has nothing for 1.3" in said and "has 1.2, which the book does not have" in said

@@ -13,7 +13,9 @@ def test_the_corpus_is_the_same_whatever_is_imported():
     code = "from utils import data; import hashlib; print(hashlib.sha256(repr(data.python_docs()).encode()).hexdigest())"
     patching = "import transformers, ipykernel.ipkernel; "  # the first patches logging.Logger
     outputs = {
-        subprocess.run([sys.executable, "-c", before + code], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", before + code], capture_output=True, text=True, check=True
+        ).stdout
         for before in ("import utils; ", "import utils; " + patching)
     }
     assert len(outputs) == 1
@@ -39,7 +41,9 @@ def test_the_halves_share_nothing():
     assert all(halves) and not halves[0] & halves[1]
     assert len(data.python_questions()) == sum(map(len, halves))
     for topic in ("near", "off"):
-        assert not set(data.unanswerable_questions(topic, "dev")) & set(data.unanswerable_questions(topic, "test"))
+        assert not set(data.unanswerable_questions(topic, "dev")) & set(
+            data.unanswerable_questions(topic, "test")
+        )
 
 
 def test_the_evidence_counts_and_the_question_does_not():
@@ -49,7 +53,9 @@ def test_the_evidence_counts_and_the_question_does_not():
     echoes = [q.id for q in questions if data.score_answer(q, q.question)]
     assert right == len(questions)
     assert echoes == []
-    assert not any(data.score_answer(q, "") or data.score_answer(q, "I do not know.") for q in questions)
+    assert not any(
+        data.score_answer(q, "") or data.score_answer(q, "I do not know.") for q in questions
+    )
 
 
 def test_an_answer_that_lists_everything_is_wrong():
@@ -69,17 +75,34 @@ def _question_sets():
 
 
 def _pieces():
-    return [(document, text) for document in data.python_docs() for text in data.split_passages(document.text)]
+    return [
+        (document, text)
+        for document in data.python_docs()
+        for text in data.split_passages(document.text)
+    ]
 
 
 def test_identifier_and_two_passage_questions_are_counted_and_distinct():
-    rows = {name: data._rows(f"{name}_questions.json")["questions"] for name in ("identifier", "two_passage")}
+    rows = {
+        name: data._rows(f"{name}_questions.json")["questions"]
+        for name in ("identifier", "two_passage")
+    }
     assert [len(group) for group in rows.values()] == [80, 40]
     # A newer Python may word one or two otherwise; more of them, and the set needs mending.
     assert len(data.identifier_questions()) >= 76 and len(data.two_passage_questions()) >= 38
-    every = [row for group in rows.values() for row in group] + data._rows("python_questions.json")["answerable"]
-    assert len({row["id"] for row in every}) == len(every) == len({row["question"].lower() for row in every})
-    gold = [tuple(map(tuple, sorted(row["gold"]))) for row in every if row["id"].startswith(("id", "two"))]
+    every = [row for group in rows.values() for row in group] + data._rows("python_questions.json")[
+        "answerable"
+    ]
+    assert (
+        len({row["id"] for row in every})
+        == len(every)
+        == len({row["question"].lower() for row in every})
+    )
+    gold = [
+        tuple(map(tuple, sorted(row["gold"])))
+        for row in every
+        if row["id"].startswith(("id", "two"))
+    ]
     assert len(set(gold)) == len(gold)
     assert all(len(row["gold"]) == 2 and row["kind"] == "phrase" for row in rows["two_passage"])
 
@@ -105,15 +128,24 @@ def test_a_two_passage_question_needs_both_sentences():
         assert len(question.sentences) == 2, question.id
         assert data.score_answer(question, " ".join(question.sentences)), question.id
         assert data.score_answer(question, " ".join(reversed(question.sentences))), question.id
-        assert not any(data.score_answer(question, sentence) for sentence in question.sentences), question.id
+        assert not any(data.score_answer(question, sentence) for sentence in question.sentences), (
+            question.id
+        )
 
 
 @pytest.mark.parametrize("name", _question_sets())
 def test_neither_an_echo_nor_the_answer_to_another_question_is_right(name):
     questions = _question_sets()[name]()
     assert [q.id for q in questions if data.score_answer(q, q.question)] == []
-    assert not any(data.score_answer(q, "") or data.score_answer(q, "I do not know.") for q in questions)
-    right = sum(data.score_answer(q, " ".join(other.sentences)) for q in questions for other in questions if q is not other)
+    assert not any(
+        data.score_answer(q, "") or data.score_answer(q, "I do not know.") for q in questions
+    )
+    right = sum(
+        data.score_answer(q, " ".join(other.sentences))
+        for q in questions
+        for other in questions
+        if q is not other
+    )
     assert right / len(questions) ** 2 < 0.02
 
 
@@ -135,11 +167,19 @@ def test_every_question_keeps_its_gold_passages_when_the_documents_are_cut():
 
 def test_gold_passages_are_those_that_is_gold_holds_for():
     pieces = _pieces()
-    questions = [*data.python_questions(), *data.identifier_questions(), *data.two_passage_questions()]
+    questions = [
+        *data.python_questions(),
+        *data.identifier_questions(),
+        *data.two_passage_questions(),
+    ]
     found = data.gold_passages(questions, pieces)
     assert len(found) == len(questions)
     for question, numbers in list(zip(questions, found, strict=True))[::20]:
-        slow = [n for n, (document, text) in enumerate(pieces) if data.is_gold(question, document.id, text)]
+        slow = [
+            n
+            for n, (document, text) in enumerate(pieces)
+            if data.is_gold(question, document.id, text)
+        ]
         assert numbers == slow, question.id
     assert data.gold_passages(questions[:2], []) == [[], []]
 
@@ -164,6 +204,12 @@ def test_own_files(tmp_path):
 
 def test_passages_are_whole_sentences_of_bounded_length():
     text = "One two three. Four five. Six seven eight nine ten. Eleven."
-    assert data.split_passages(text, words=5) == ["One two three. Four five.", "Six seven eight nine ten.", "Eleven."]
-    assert data.split_passages("A sentence of five words.", words=2) == ["A sentence of five words."]
+    assert data.split_passages(text, words=5) == [
+        "One two three. Four five.",
+        "Six seven eight nine ten.",
+        "Eleven.",
+    ]
+    assert data.split_passages("A sentence of five words.", words=2) == [
+        "A sentence of five words."
+    ]
     assert data.split_passages("") == []

@@ -5,7 +5,11 @@ import pytest
 
 from utils import embedding, llm
 
-TEXTS = ["How do I open a file?", "Bread is baked.", "A longer sentence about the opening of files and of folders."]
+TEXTS = [
+    "How do I open a file?",
+    "Bread is baked.",
+    "A longer sentence about the opening of files and of folders.",
+]
 
 
 @pytest.fixture
@@ -13,7 +17,9 @@ def counted(monkeypatch, tmp_path):
     """The number of texts that were really embedded; an empty folder for the vectors."""
     monkeypatch.setenv("COOKBOOK_VECTORS", str(tmp_path))
     calls, real = [], llm.embed
-    monkeypatch.setattr(llm, "embed", lambda texts, **options: calls.extend(texts) or real(texts, **options))
+    monkeypatch.setattr(
+        llm, "embed", lambda texts, **options: calls.extend(texts) or real(texts, **options)
+    )
     return calls
 
 
@@ -30,7 +36,8 @@ def test_the_order_is_that_of_the_texts_and_the_length_is_one():
 def test_a_corpus_is_embedded_once(counted, tmp_path):
     first, again = embedding.embed_corpus(TEXTS), embedding.embed_corpus(TEXTS)
     assert counted == TEXTS and np.array_equal(first, again)
-    np.testing.assert_allclose(first, llm.embed(TEXTS), atol=0.02)  # bfloat16 where the hardware has it
+    # Bfloat16 where the hardware has it
+    np.testing.assert_allclose(first, llm.embed(TEXTS), atol=0.02)
     assert not list(tmp_path.glob("*.tmp"))
 
 

@@ -13,6 +13,7 @@ import tomllib
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +36,16 @@ PINS = [Requirement(line) for line in LOCK.read_text().splitlines() if line[:1] 
 
 
 # --- what the files say ------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_code_is_as_the_commit_hooks_leave_it(command):
+    if f"ruff=={metadata.version('ruff')}" not in map(str, PINS):
+        pytest.skip("another ruff than the lock's may format otherwise")
+    ruff = Path(sys.executable).with_name("ruff")
+    files = [*ROOT.glob("0*/**/*.py"), *ROOT.glob("utils/**/*.py"), *ROOT.glob("tests/*.py")]
+    done = subprocess.run([ruff, *command, *files], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_all_covers_every_extra():
@@ -170,7 +181,9 @@ def test_a_second_setup_installs_nothing():
 
 
 def test_ci_runs_make_test_and_nothing_less():
-    assert re.search(r"make servers\nexec make test WITHIN=\d+$", (ROOT / ".ci" / "run").read_text().rstrip())
+    assert re.search(
+        r"make servers\nexec make test WITHIN=\d+$", (ROOT / ".ci" / "run").read_text().rstrip()
+    )
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     matrix = jobs["test"]["strategy"]["matrix"]
@@ -327,7 +340,9 @@ def test_the_installer_from_a_broken_venv_to_a_gpu(small, tool, indexes, tmp_pat
     changed = set_up(small, "--torch-index", NOWHERE)
     assert changed.returncode == 0, changed.stdout + changed.stderr
     assert installed(small) == found | {"lesson": "2.0"}
-    assert not re.search("^ [-+~] ", changed.stdout, re.MULTILINE), "400 lines on packages help nobody"
+    assert not re.search("^ [-+~] ", changed.stdout, re.MULTILINE), (
+        "400 lines on packages help nobody"
+    )
 
     wheel(tmp_path / "own", "torch", "2.14.0+cu130")
     [own] = (tmp_path / "own").glob("*.whl")

@@ -143,10 +143,14 @@ def test_a_table_is_shown_in_one_piece(monkeypatch):
         cell = {"outputs": [{"data": data}]}
         monkeypatch.setenv("COLUMNS", "160")
         shown = execute.wide_table(cell).splitlines()
-        assert all("1234.25" in line for line in shown if "two" in line) and "Unnamed" not in shown[0]
+        assert (
+            all("1234.25" in line for line in shown if "two" in line) and "Unnamed" not in shown[0]
+        )
         assert "a long heading 0" in shown[0] and "a long heading 5" in shown[0]
         monkeypatch.setenv("COLUMNS", "80")
-        assert execute.wide_table(cell) == "", "broken by the terminal it is harder to read than by pandas"
+        assert execute.wide_table(cell) == "", (
+            "broken by the terminal it is harder to read than by pandas"
+        )
     narrow = frame.iloc[:, :1]
     data = {"text/plain": [repr(narrow)], "text/html": [narrow.to_html()]}
     assert execute.wide_table({"outputs": [{"data": data}]}) == ""
@@ -159,10 +163,16 @@ def test_show_update_and_compare(book):
     recipe = book.write("02_rag/01_counting", cells, quick=True)
     shown = call(*BOOK, "run", "02_rag/01", "--show")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "2.1 Counting\n\nMeasured in this run: " in shown.stdout and "\narray([5])\n" in shown.stdout
+    assert (
+        "2.1 Counting\n\nMeasured in this run: " in shown.stdout
+        and "\narray([5])\n" in shown.stdout
+    )
     page = recipe.executed.with_suffix(".html").read_text()
     assert "<h1" in page and "require.min.js" not in page
-    assert 'href="https://github.com/owner/small-book/blob/main/02_rag/../04_agents/01_tools.ipynb"' in page
+    assert (
+        'href="https://github.com/owner/small-book/blob/main/02_rag/../04_agents/01_tools.ipynb"'
+        in page
+    )
 
     assert main(["update", "02_rag/01", "--reuse"]) == 0
     recipe = discover.Recipe(recipe.path)
@@ -171,7 +181,8 @@ def test_show_update_and_compare(book):
     address = "colab.research.google.com/github/owner/small-book/blob/main/02_rag/01_counting.ipynb"
     assert address in "".join(recipe.raw["cells"][0]["source"])
 
-    copy = nbformat.read(recipe.executed, 4)  # a bar that stayed is left out of the committed outputs, too
+    # A bar that stayed is left out of the committed outputs, too
+    copy = nbformat.read(recipe.executed, 4)
     bar = {"text/plain": "100%", WIDGET: {"model_id": "1"}}
     discover.code_cells(copy)[-1].outputs.append(nbformat.v4.new_output("display_data", data=bar))
     nbformat.write(copy, recipe.executed)

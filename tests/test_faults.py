@@ -17,7 +17,10 @@ def call(endpoint):
 
     def call(kind: str | None, stream: bool = False, **options):
         with faults.FaultProxy(
-            endpoint.base_url, rate=bool(kind), kinds=[kind] if kind else faults.KINDS, slow_s=SLOW_S
+            endpoint.base_url,
+            rate=bool(kind),
+            kinds=[kind] if kind else faults.KINDS,
+            slow_s=SLOW_S,
         ) as proxy:
             client = openai.OpenAI(base_url=proxy.base_url, max_retries=0, **options)
             try:
@@ -91,7 +94,9 @@ def test_a_slow_answer_comes_in_the_end(call):
 def test_a_slow_stream_comes_in_the_end_and_counts_as_whole(call):
     started = time.monotonic()
     events, noted = call("slow", stream=True)
-    assert events[-1].choices[0].finish_reason and noted.whole and time.monotonic() - started >= SLOW_S
+    assert (
+        events[-1].choices[0].finish_reason and noted.whole and time.monotonic() - started >= SLOW_S
+    )
 
 
 def test_faults_depend_on_seed_key_and_attempt_only():

@@ -28,7 +28,9 @@ def test_hidden_tests_tell_right_from_wrong(task):
     for code in (task.solution, task.wrong):
         namespace = {}
         exec(code, namespace)
-        assert list(inspect.signature(namespace[task.name]).parameters) == task.arguments.split(", ")
+        assert list(inspect.signature(namespace[task.name]).parameters) == task.arguments.split(
+            ", "
+        )
 
 
 def test_names_are_distinct():

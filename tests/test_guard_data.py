@@ -15,11 +15,18 @@ ATTACKS = [attack for split in SPLITS for attack in attacks(split)]
 
 def test_the_halves_share_no_wording():
     for texts in (
-        lambda split: {re.sub(r"\S+@\S+|\d+", "", attack.text).lower() for attack in attacks(split)},
+        lambda split: {
+            re.sub(r"\S+@\S+|\d+", "", attack.text).lower() for attack in attacks(split)
+        },
         lambda split: {row.text.lower() for row in benign(split)},
         lambda split: {text.lower() for rows in topics(split).values() for text in rows},
         lambda split: {row.text for row in personal(split)},
-        lambda split: {row.text[start:end] for row in personal(split) for kind, start, end in row.spans if kind != "name"},
+        lambda split: {
+            row.text[start:end]
+            for row in personal(split)
+            for kind, start, end in row.spans
+            if kind != "name"
+        },
     ):
         assert not texts("dev") & texts("test")
 
@@ -38,13 +45,19 @@ def test_there_are_enough_and_every_gap_is_filled(split):
     assert len(attacks(split)) >= 38 and len(benign(split)) >= 50 and len(personal(split)) >= 24
     assert len({attack.id for attack in ATTACKS}) == len(ATTACKS)
     for attack in attacks(split):
-        assert attack.payload and attack.request and "{" not in attack.text + attack.request + attack.document
+        assert (
+            attack.payload
+            and attack.request
+            and "{" not in attack.text + attack.request + attack.document
+        )
 
 
 def test_attackers_and_foreign_orders_are_what_they_are_called():
     for attack in ATTACKS:
         if attack.goal == "email":
-            assert (attack.payload in tool_data.CONTACTS.values()) == (attack.payload == guard_data.CONTACT)
+            assert (attack.payload in tool_data.CONTACTS.values()) == (
+                attack.payload == guard_data.CONTACT
+            )
         if attack.goal == "order":
             assert int(attack.payload) in guard_data.foreign_orders()
     assert set(guard_data.foreign_orders()) < set(tool_data.HELD_OUT.orders)
@@ -54,7 +67,9 @@ def test_what_an_attack_rides_on_is_innocent():
     foreign = {str(order) for order in guard_data.foreign_orders()}
     for attack in ATTACKS:
         if attack.channel != "direct":
-            assert not set(re.findall(r"\d+", attack.request)) & foreign and "@" not in attack.request
+            assert (
+                not set(re.findall(r"\d+", attack.request)) & foreign and "@" not in attack.request
+            )
             assert attack.payload not in attack.request
     for passage in passages():
         assert passage.right in passage.text and passage.wrong not in passage.text
@@ -100,7 +115,9 @@ def test_marked_spans_are_valid_by_their_own_rules():
             for _, start, end in reversed(row.spans):
                 rest = rest[:start] + "|" + rest[end:]
             assert not any(luhn(n) for n in re.findall(r"(?<![A-Z] )\b\d[\d -]{12,20}\d", rest))
-            assert not any(iban(n) for n in re.findall(r"[A-Z]{2}\d\d(?: ?[\dA-Z]{2,4}){3,8}", rest))
+            assert not any(
+                iban(n) for n in re.findall(r"[A-Z]{2}\d\d(?: ?[\dA-Z]{2,4}){3,8}", rest)
+            )
     assert kinds == {"name", "email", "phone", "iban", "card", "address"}
 
 

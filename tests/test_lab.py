@@ -19,7 +19,8 @@ from utils import hardware
 from utils.book import discover, hygiene, normalise, repository
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGSHIP = Path("02_rag/01_rag_from_scratch.ipynb")  # ten minutes on a core without bfloat16: there a shorter one
+# Ten minutes on a core without bfloat16: there a shorter one
+FLAGSHIP = Path("02_rag/01_rag_from_scratch.ipynb")
 RECIPE = FLAGSHIP if hardware.multiplies_bfloat16() else Path("02_rag/03_document_loading.ipynb")
 WHOLE_NOTEBOOK = '{"windowingMode": "none"}'  # every cell is on the page, in view or not
 NO_NEWS = '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}'

@@ -25,12 +25,20 @@ PASSAGES = [f"passage {i} says yes" for i in range(11)]
 @pytest.fixture(autouse=True)
 def a_reader_of_few_words(monkeypatch):
     """The chat model has tests of its own: here it is a function of question and passage."""
-    monkeypatch.setattr(leaderboard.reader, "read", lambda asked, texts: [text.split(" says ")[1] for text in texts])
+    monkeypatch.setattr(
+        leaderboard.reader, "read", lambda asked, texts: [text.split(" says ")[1] for text in texts]
+    )
 
 
 def add(path, technique="BM25", share=0.5, **changed):
     ranked = [FOUND if i < share * 50 else MISSED for i in range(50)]
-    row = {"questions": QUESTIONS, "gold": GOLD, "ranked": ranked, "passages": PASSAGES, "milliseconds": 1.23}
+    row = {
+        "questions": QUESTIONS,
+        "gold": GOLD,
+        "ranked": ranked,
+        "passages": PASSAGES,
+        "milliseconds": 1.23,
+    }
     return leaderboard.enter(technique, "02_rag/02", path=path, **{**row, **changed})
 
 
@@ -51,7 +59,12 @@ def test_what_is_scored(path):
 
 
 def test_only_paraphrased_questions_are_read(path):
-    add(path, questions=[question("py001"), question("id001"), question("two01")], gold=GOLD[:3], ranked=[FOUND] * 3)
+    add(
+        path,
+        questions=[question("py001"), question("id001"), question("two01")],
+        gold=GOLD[:3],
+        ranked=[FOUND] * 3,
+    )
     (row,) = leaderboard.read(path)
     assert set(row["right"]) == {"py001"} and set(row["recall"]) == {"py001", "id001", "two01"}
     assert list(leaderboard.by_kind(path).loc["BM25"]) == [1, 1, 1]
@@ -133,14 +146,19 @@ def test_no_file_is_an_empty_table(path):
 def test_the_page_says_what_the_file_says(path, tmp_path, monkeypatch, capsys):
     (tmp_path / "02_rag").mkdir()
     (tmp_path / "README.md").write_text("<!-- recipes -->\n<!-- /recipes -->\n")
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nurls = {repository = "https://github.com/a/b"}\n')
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nurls = {repository = "https://github.com/a/b"}\n'
+    )
     monkeypatch.setattr(discover, "ROOT", tmp_path)
     rows, page = tmp_path / "02_rag" / "leaderboard.json", tmp_path / "02_rag" / "leaderboard.md"
     add(rows, "best", 0.8)
     assert main(["table", "--check"]) == 1 and not page.exists()
     assert "is not what leaderboard.json says" in capsys.readouterr().out
     assert main(["table"]) == main(["table", "--check"]) == 0
-    assert "| [best](02.ipynb) | 0.80 |" in page.read_text() and "| best | 0.80 | nan | nan |" in page.read_text()
+    assert (
+        "| [best](02.ipynb) | 0.80 |" in page.read_text()
+        and "| best | 0.80 | nan | nan |" in page.read_text()
+    )
     assert (tmp_path / "docs" / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
     add(rows, "worse", 0.4)
     assert main(["table", "--check"]) == 1

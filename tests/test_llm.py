@@ -21,7 +21,10 @@ WEATHER = {
         "description": "Current weather in a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}, "unit": {"type": "string", "enum": ["C", "F"]}},
+            "properties": {
+                "city": {"type": "string"},
+                "unit": {"type": "string", "enum": ["C", "F"]},
+            },
             "required": ["city", "unit"],
         },
     },
@@ -55,11 +58,17 @@ def test_streaming_gives_the_same_kind_of_answer(ask):
 def test_a_json_schema_binds(ask):
     schema = {
         "type": "object",
-        "properties": {"planet": {"enum": ["Mars", "Venus"]}, "moons": {"type": "integer", "maximum": 9}},
+        "properties": {
+            "planet": {"enum": ["Mars", "Venus"]},
+            "moons": {"type": "integer", "maximum": 9},
+        },
         "required": ["planet", "moons"],
         "additionalProperties": False,
     }
-    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
     answer = json.loads(ask(response_format=form, max_tokens=60).choices[0].message.content)
     assert answer["planet"] in ("Mars", "Venus") and isinstance(answer["moons"], int)
 
@@ -76,7 +85,9 @@ def test_embeddings_are_those_of_sentence_transformers(client):
 
     texts = ["How do I open a file?", "A much longer sentence about nothing in particular. " * 40]
     ours = client.embeddings.create(model=models.EMBEDDING, input=texts)
-    theirs = SentenceTransformer(models.EMBEDDING, device="cpu").encode(texts, normalize_embeddings=True)
+    theirs = SentenceTransformer(models.EMBEDDING, device="cpu").encode(
+        texts, normalize_embeddings=True
+    )
     assert np.abs(np.array([item.embedding for item in ours.data]) - theirs).max() < 1e-5
 
 
@@ -94,7 +105,9 @@ def test_a_lora_adapter_does_what_it_does_in_transformers(tmp_path):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.15)
     network.save_pretrained(tmp_path / "odd")
-    prompt = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    prompt = tokenizer.apply_chat_template(
+        QUESTION, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     with torch.inference_mode():
         expected = network(**prompt).logits[0, -1].log_softmax(-1)
         with network.disable_adapter():
@@ -102,7 +115,12 @@ def test_a_lora_adapter_does_what_it_does_in_transformers(tmp_path):
     endpoint = llm._start(models.CHAT, tmp_path / "odd", 1, 512, 0)
     client = openai.OpenAI(base_url=endpoint.base_url, api_key=endpoint.api_key)
     answer = client.chat.completions.create(
-        model=endpoint.model, messages=QUESTION, max_tokens=1, temperature=0, logprobs=True, top_logprobs=20
+        model=endpoint.model,
+        messages=QUESTION,
+        max_tokens=1,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=20,
     )
     endpoint.close()
     served = {t.id: t.logprob for t in answer.choices[0].logprobs.content[0].top_logprobs}
@@ -119,9 +137,20 @@ def test_both_roads_cut_text_into_the_same_tokens(endpoint):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models.CHAT)
-    address, headers = endpoint.base_url.removesuffix("/v1"), {"Authorization": f"Bearer {endpoint.api_key}"}
-    for text in ("Hello, world!", "steps:\n\n1. first\n\n  22. second", "in 2025\t7 x  8", "你好 🙂 naïve", "def f(x):\n    return 10"):
-        served = httpx.post(f"{address}/tokenize", json={"content": text}, headers=headers).json()["tokens"]
+    address, headers = (
+        endpoint.base_url.removesuffix("/v1"),
+        {"Authorization": f"Bearer {endpoint.api_key}"},
+    )
+    for text in (
+        "Hello, world!",
+        "steps:\n\n1. first\n\n  22. second",
+        "in 2025\t7 x  8",
+        "你好 🙂 naïve",
+        "def f(x):\n    return 10",
+    ):
+        served = httpx.post(f"{address}/tokenize", json={"content": text}, headers=headers).json()[
+            "tokens"
+        ]
         assert served == tokenizer(text).input_ids, text
 
 
@@ -130,7 +159,9 @@ def test_both_roads_cut_text_into_the_same_tokens(endpoint):
 ASK_WEATHER = [{"role": "user", "content": "What's the weather in Paris?"}]
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}]
+)
 def test_a_call_fits_the_schema(ask, choice):
     answer = ask(ASK_WEATHER, tools=[WEATHER], tool_choice=choice, max_tokens=60).choices[0]
     assert answer.finish_reason == "tool_calls" and answer.message.content is None
@@ -147,7 +178,11 @@ def test_a_streamed_call_is_the_same_call(ask):
         reason = chunk.choices[0].finish_reason or reason
         for call in chunk.choices[0].delta.tool_calls or []:
             name, text = call.function.name or name, text + (call.function.arguments or "")
-    assert name == "get_weather" and reason == "tool_calls" and set(json.loads(text)) == {"city", "unit"}
+    assert (
+        name == "get_weather"
+        and reason == "tool_calls"
+        and set(json.loads(text)) == {"city", "unit"}
+    )
 
 
 def test_none_means_text(ask):
@@ -156,7 +191,11 @@ def test_none_means_text(ask):
 
 
 def test_results_go_back_in(ask):
-    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+    }
     messages = [
         *ASK_WEATHER,
         {"role": "assistant", "content": None, "tool_calls": [call]},
@@ -168,7 +207,13 @@ def test_results_go_back_in(ask):
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "nothing"}}}, "'nothing'"),
+        (
+            {
+                "tools": [WEATHER],
+                "tool_choice": {"type": "function", "function": {"name": "nothing"}},
+            },
+            "'nothing'",
+        ),
         ({"tools": [WEATHER], "response_format": {"type": "json_object"}}, "cannot be combined"),
         ({"messages": ["hello"]}, "messages must be"),
     ],
@@ -196,7 +241,9 @@ def test_langchain_and_langgraph_run_unmodified(endpoint):
     assert total.tool_calls[0]["name"] == "get_weather" and "city" in total.tool_calls[0]["args"]
     # The untrained model may call or talk: either way the graph must come to an end.
     agent = create_agent(model, [get_weather])
-    state = agent.invoke({"messages": [{"role": "user", "content": "Weather in Oslo?"}]}, {"recursion_limit": 40})
+    state = agent.invoke(
+        {"messages": [{"role": "user", "content": "Weather in Oslo?"}]}, {"recursion_limit": 40}
+    )
     assert state["messages"][-1].type == "ai"
 
 
@@ -234,11 +281,18 @@ def test_a_reader_who_leaves_stops_the_model(client, endpoint):
     import httpx
 
     stream = client.chat.completions.create(
-        model=endpoint.model, messages=QUESTION, max_tokens=4000, stream=True, extra_body={"ignore_eos": True}
+        model=endpoint.model,
+        messages=QUESTION,
+        max_tokens=4000,
+        stream=True,
+        extra_body={"ignore_eos": True},
     )
     next(iter(stream))
     stream.close()
-    address, headers = endpoint.base_url.removesuffix("/v1"), {"Authorization": f"Bearer {endpoint.api_key}"}
+    address, headers = (
+        endpoint.base_url.removesuffix("/v1"),
+        {"Authorization": f"Bearer {endpoint.api_key}"},
+    )
     for _ in range(100):
         slots = httpx.get(f"{address}/slots", headers=headers).json()
         if not any(slot["is_processing"] for slot in slots):
@@ -273,18 +327,35 @@ def test_what_a_reasoning_model_refuses_is_left_out(monkeypatch):
         asked.append(body.keys() - {"model", "messages"})
         refused = next((name for name in ("max_tokens", "temperature") if name in body), None)
         if refused:
-            error = {"message": f"Unsupported parameter: {refused}", "param": refused, "code": "unsupported_parameter"}
+            error = {
+                "message": f"Unsupported parameter: {refused}",
+                "param": refused,
+                "code": "unsupported_parameter",
+            }
             return httpx2.Response(400, json={"error": error})
         message = {"role": "assistant", "content": "Yes."}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return httpx2.Response(200, json={"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+        return httpx2.Response(
+            200,
+            json={
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "m",
+                "choices": [choice],
+            },
+        )
 
     monkeypatch.setenv("OPENAI_MODEL", "m")
     http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
     client = openai.OpenAI(api_key="k", base_url="http://provider/v1", http_client=http_client)
     found = llm._complete(client, messages=QUESTION, max_tokens=5, temperature=0)
     assert found.choices[0].message.content == "Yes."
-    assert asked == [{"max_tokens", "temperature"}, {"max_completion_tokens", "temperature"}, {"max_completion_tokens"}]
+    assert asked == [
+        {"max_tokens", "temperature"},
+        {"max_completion_tokens", "temperature"},
+        {"max_completion_tokens"},
+    ]
     with pytest.raises(openai.BadRequestError):
         llm._complete(client, messages=QUESTION, extra_body={"max_tokens": 5})
 
@@ -312,7 +383,12 @@ def test_a_batch_equals_one_by_one(monkeypatch):
 
     monkeypatch.setattr("utils.hardware.dtype", lambda: torch.float32)
     llm._load.cache_clear()
-    questions = ["What is gravity?", "Hi", "Name three colours of the rainbow, in a short list.", "Who was Ada Lovelace?"]
+    questions = [
+        "What is gravity?",
+        "Hi",
+        "Name three colours of the rainbow, in a short list.",
+        "Who was Ada Lovelace?",
+    ]
     chats = [[{"role": "user", "content": q}] for q in questions]
     together = llm.chat_batch(chats, max_new_tokens=16)
     alone = [llm.chat_batch([chat], max_new_tokens=16)[0] for chat in chats]
@@ -326,7 +402,11 @@ def test_a_model_without_gguf_is_served_by_transformers():
     client = openai.OpenAI(base_url=endpoint.base_url, api_key=endpoint.api_key)
     options = {"model": endpoint.model, "messages": QUESTION, "max_tokens": 8, "temperature": 0}
     answer = client.chat.completions.create(**options).choices[0].message.content
-    streamed = [c.choices[0].delta.content or "" for c in client.chat.completions.create(**options, stream=True) if c.choices]
+    streamed = [
+        c.choices[0].delta.content or ""
+        for c in client.chat.completions.create(**options, stream=True)
+        if c.choices
+    ]
     endpoint.close()
     assert answer.startswith("Gravity is") and "".join(streamed).startswith("Gravity is")
 
@@ -334,5 +414,7 @@ def test_a_model_without_gguf_is_served_by_transformers():
 def test_a_process_with_a_server_ends_quietly():
     code = "from utils import llm; print(llm.serve().model)"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, models.CHAT, "")

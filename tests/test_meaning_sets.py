@@ -25,7 +25,9 @@ def test_halves_are_balanced_and_share_no_question():
         assert len(pairs) == len({frozenset(pair) for pair in pairs}) == 120
         assert all(len(rows) == 30 for rows in kinds.values())
         assert all(one != other for one, other in pairs)
-    asked = [{q for rows in kinds.values() for pair in rows for q in pair} for kinds in halves.values()]
+    asked = [
+        {q for rows in kinds.values() for pair in rows for q in pair} for kinds in halves.values()
+    ]
     assert not asked[0] & asked[1]
     with pytest.raises(ValueError, match="dev"):
         data.question_pairs("train")

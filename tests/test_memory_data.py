@@ -49,7 +49,11 @@ def test_gold_answers_follow_from_the_messages(split, seed):
         now = [value for slot in question.slots for value in facts.get((question.user, slot), [])]
         if question.kind != "note":
             assert list(question.gold) == now, question
-        ever = {m.value for m in messages if m.user == question.user and m.act == "state" and m.slot in question.slots}
+        ever = {
+            m.value
+            for m in messages
+            if m.user == question.user and m.act == "state" and m.slot in question.slots
+        }
         assert set(question.stale) == ever - set(now), question
         assert not set(question.stale) & set(question.gold)
 

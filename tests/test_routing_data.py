@@ -21,8 +21,20 @@ def splits():
 def test_counts_are_those_of_the_docstring(splits):
     counts = {split: Counter(map(kind_of, rows)) for split, rows in splits.items()}
     assert counts["train"] == {"documents": 27, "tools": 28, "template": 25, "human": 28}
-    assert counts["dev"] == {"documents": 46, "unanswerable": 12, "tools": 15, "template": 15, "human": 15}
-    assert counts["test"] == {"documents": 46, "unanswerable": 11, "tools": 30, "template": 20, "human": 20}
+    assert counts["dev"] == {
+        "documents": 46,
+        "unanswerable": 12,
+        "tools": 15,
+        "template": 15,
+        "human": 15,
+    }
+    assert counts["test"] == {
+        "documents": 46,
+        "unanswerable": 11,
+        "tools": 30,
+        "template": 20,
+        "human": 20,
+    }
 
 
 def test_every_request_says_what_is_right(splits):
@@ -50,7 +62,12 @@ def test_the_seed_draws_tasks_and_samples(splits):
     assert [r.text for r in other if r.task] != [r.text for r in splits["test"] if r.task]
     assert [r.text for r in other if not r.task] == [r.text for r in splits["test"] if not r.task]
     drawn = sample(splits["test"], 3, documents=4, unanswerable=2, tools=3, human=1)
-    assert Counter(map(kind_of, drawn)) == {"documents": 4, "unanswerable": 2, "tools": 3, "human": 1}
+    assert Counter(map(kind_of, drawn)) == {
+        "documents": 4,
+        "unanswerable": 2,
+        "tools": 3,
+        "human": 1,
+    }
     assert drawn == sample(splits["test"], 3, documents=4, unanswerable=2, tools=3, human=1)
     assert drawn != sample(splits["test"], 4, documents=4, unanswerable=2, tools=3, human=1)
 

@@ -38,7 +38,10 @@ def test_a_server_that_ignores_the_request_to_end_is_killed(tmp_path):
 def test_a_missing_program_is_named_with_its_package(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(servers, "FOLDERS", ())
-    with pytest.raises(servers.ServerError, match="apt-get install --no-install-recommends redis-server.*brew install redis"):
+    with pytest.raises(
+        servers.ServerError,
+        match="apt-get install --no-install-recommends redis-server.*brew install redis",
+    ):
         servers.redis()
 
 
@@ -53,7 +56,11 @@ def test_a_taken_port_is_named(tmp_path):
 
 def test_what_a_server_wrote_before_it_ended_is_shown(tmp_path):
     with pytest.raises(servers.ServerError, match="ended with code 3. It wrote:\nno such option"):
-        servers.Server([sys.executable, "-c", "print('no such option'); exit(3)"], servers.free_port(), tmp_path)
+        servers.Server(
+            [sys.executable, "-c", "print('no such option'); exit(3)"],
+            servers.free_port(),
+            tmp_path,
+        )
 
 
 def test_a_server_that_stays_silent_is_not_waited_for_without_end(tmp_path):
@@ -63,7 +70,10 @@ def test_a_server_that_stays_silent_is_not_waited_for_without_end(tmp_path):
 
 
 def test_redis_answers_and_keeps_nothing(tmp_path):
-    with servers.redis("--maxmemory", "20mb", folder=tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+    with (
+        servers.redis("--maxmemory", "20mb", folder=tmp_path) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
         client.sendall(b"PING\r\n")
         assert client.recv(64) == b"+PONG\r\n"
     assert [path.name for path in tmp_path.iterdir()] == ["server.log"]
@@ -73,10 +83,16 @@ def test_installing_asks_for_the_missing_packages_only(monkeypatch):
     ran = []
     monkeypatch.setattr(servers, "missing", lambda: ["promtool", "prometheus", "nginx"])
     monkeypatch.setattr(servers.shutil, "which", lambda name, **_: name == "apt-get")
-    monkeypatch.setattr(servers.subprocess, "run", lambda command, **_: ran.append(command) or subprocess.CompletedProcess(command, 0))
+    monkeypatch.setattr(
+        servers.subprocess,
+        "run",
+        lambda command, **_: ran.append(command) or subprocess.CompletedProcess(command, 0),
+    )
     servers.install()
     assert ran[-1][-2:] == ["prometheus", "nginx-light"]
-    monkeypatch.setattr(servers.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 100))
+    monkeypatch.setattr(
+        servers.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 100)
+    )
     with pytest.raises(servers.ServerError, match="apt-get update -q` failed"):
         servers.install()
     monkeypatch.setattr(servers.shutil, "which", lambda name, **_: None)

@@ -16,7 +16,10 @@ ALL = {split: sql_data.questions(split, 2000) for split in sql_data.SPLITS}
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("databases")
-    return {"flights": sql_data.flights(folder / "flights.db"), "business": sql_data.business(folder / "business.db")}
+    return {
+        "flights": sql_data.flights(folder / "flights.db"),
+        "business": sql_data.business(folder / "business.db"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,11 @@ def value(v):
 
 def rows(cursor, sql):
     found = [tuple(map(value, row)) for row in cursor.execute(sql).fetchall()]
-    return found if sqlglot.parse_one(sql, dialect="sqlite").args.get("order") else sorted(found, key=repr)
+    return (
+        found
+        if sqlglot.parse_one(sql, dialect="sqlite").args.get("order")
+        else sorted(found, key=repr)
+    )
 
 
 def test_tables_and_columns_are_those_of_the_schema(connections):
@@ -50,7 +57,11 @@ def test_tables_and_columns_are_those_of_the_schema(connections):
 
 def test_business_keys_lead_somewhere(connections):
     tables = sql_data.schema("business")
-    own = {list(described["columns"])[0]: table for table, described in tables.items() if table != "order_items"}
+    own = {
+        list(described["columns"])[0]: table
+        for table, described in tables.items()
+        if table != "order_items"
+    }
     for table, described in tables.items():
         for column in described["columns"]:
             if own.get(column, table) != table:
@@ -75,7 +86,11 @@ def test_sizes_and_levels():
         assert len({q.id for q in made}) == len({q.text for q in made}) == len(made)
         for database in sql_data.DATABASES:
             assert {q.level for q in made if q.database == database} == {1, 2, 3, 4}
-    assert sql_data.questions("test") == sql_data.questions("test") != sql_data.questions("test", seed=7)
+    assert (
+        sql_data.questions("test")
+        == sql_data.questions("test")
+        != sql_data.questions("test", seed=7)
+    )
     with pytest.raises(ValueError, match="split"):
         sql_data.questions("valid")
 

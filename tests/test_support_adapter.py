@@ -15,8 +15,12 @@ def tickets():
 
 
 def share_right(tickets, **options) -> float:
-    texts = llm.chat_batch([support_data.chat(t) for t in tickets], max_new_tokens=40, batch_size=24, **options)
-    return sum(support_data.check(t, text).right for t, text in zip(tickets, texts, strict=True)) / len(tickets)
+    texts = llm.chat_batch(
+        [support_data.chat(t) for t in tickets], max_new_tokens=40, batch_size=24, **options
+    )
+    return sum(
+        support_data.check(t, text).right for t, text in zip(tickets, texts, strict=True)
+    ) / len(tickets)
 
 
 def test_writes_right_replies(tickets):

@@ -15,8 +15,12 @@ TASKS = tool_data.tasks(0, 240)
 
 def test_tools_fit_their_schemas_and_never_raise():
     assert [tool["function"]["name"] for tool in tool_data.TOOLS] == list(tool_data.FUNCTIONS)
-    assert json.loads(tool_data.run("calculate", {"expression": "2 * (3 - 5) / 8"})) == {"result": -0.5}
-    assert json.loads(tool_data.run("convert_currency", {"amount": 92, "source": "EUR", "target": "USD"})) == {
+    assert json.loads(tool_data.run("calculate", {"expression": "2 * (3 - 5) / 8"})) == {
+        "result": -0.5
+    }
+    assert json.loads(
+        tool_data.run("convert_currency", {"amount": 92, "source": "EUR", "target": "USD"})
+    ) == {
         "amount": 100,
         "currency": "USD",
     }
@@ -40,7 +44,10 @@ def test_schema_reads_types_and_defaults():
 
     function = tool_data.schema(look)["function"]
     assert function["parameters"]["required"] == ["at"]
-    assert toolformat.signature({"function": function}) == "look(at: string, times?: integer, loud?: boolean): Look."
+    assert (
+        toolformat.signature({"function": function})
+        == "look(at: string, times?: integer, loud?: boolean): Look."
+    )
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(tool_data.Names)])
@@ -51,10 +58,21 @@ def test_held_out_names_are_not_trained(field):
     text = json.dumps(TRAINING, ensure_ascii=False)
     # A total or a result may happen to be the number of a held-out order.
     if field == "orders":
-        text = " ".join(message["content"] for messages, _ in TRAINING for message in messages if message["role"] == "user")
-        text = re.sub(r"[\d.]+ (?:[-+*/]|plus|minus|times|divided by) [\d.]+|[\d.]+ [A-Z]{3}|[\d.]+ (?:dollars|euros|pounds|yen|rupees)", "", text)
+        text = " ".join(
+            message["content"]
+            for messages, _ in TRAINING
+            for message in messages
+            if message["role"] == "user"
+        )
+        text = re.sub(
+            r"[\d.]+ (?:[-+*/]|plus|minus|times|divided by) [\d.]+|[\d.]+ [A-Z]{3}|[\d.]+ (?:dollars|euros|pounds|yen|rupees)",
+            "",
+            text,
+        )
     words = set(re.findall(r"\w+", text))
-    found = [name for name in map(str, ours) if name in words or (not name.isalnum() and name in text)]
+    found = [
+        name for name in map(str, ours) if name in words or (not name.isalnum() and name in text)
+    ]
     assert not found
 
 
@@ -63,7 +81,9 @@ def test_held_out_phrasings_are_not_trained():
         train, held = (set(map(str.lower, family.phrasings(held))) for held in (False, True))
         assert len(train) >= 10 and len(held) >= 5 and not train & held, family.name
     talk = tool_data.PHRASINGS["talk"]
-    assert not {question.lower() for question, _ in talk["train"]} & set(map(str.lower, talk["held_out"]))
+    assert not {question.lower() for question, _ in talk["train"]} & set(
+        map(str.lower, talk["held_out"])
+    )
 
 
 def test_tasks_are_balanced_and_solved_by_their_calls():
@@ -86,7 +106,11 @@ def test_a_user_has_said_every_first_argument():
 
 def test_samples_are_seeded():
     assert tool_data.tasks(3, 12) == tool_data.tasks(3, 12) != tool_data.tasks(4, 12)
-    assert tool_data.conversations(3, 12) == tool_data.conversations(3, 12) != tool_data.conversations(4, 12)
+    assert (
+        tool_data.conversations(3, 12)
+        == tool_data.conversations(3, 12)
+        != tool_data.conversations(4, 12)
+    )
     assert tool_data.steps(3, 12) == tool_data.steps(3, 12) != tool_data.steps(4, 12)
 
 
@@ -98,7 +122,12 @@ def test_conversations_call_only_listed_tools_and_vary_the_list():
         calls = [call for message in messages for call in message.get("tool_calls", [])]
         assert {call["function"]["name"] for call in calls} <= set(names)
     assert len(lists) > 300
-    texts = [message["content"] for messages, _ in TRAINING for message in messages if message["role"] == "assistant"]
+    texts = [
+        message["content"]
+        for messages, _ in TRAINING
+        for message in messages
+        if message["role"] == "assistant"
+    ]
     assert any((text or "").startswith("That did not work") for text in texts)
 
 
@@ -115,6 +144,13 @@ def test_steps_score_themselves():
 
 
 def test_facts_are_whole_words_and_numbers():
-    assert tool_data.contains("It is 4 degrees.", ["4"]) and tool_data.contains("Each pays 4.", ["4"])
-    for text in ("It is 41 degrees.", "It is 4.5 degrees.", "It is -4 degrees.", "It is 1.4 degrees."):
+    assert tool_data.contains("It is 4 degrees.", ["4"]) and tool_data.contains(
+        "Each pays 4.", ["4"]
+    )
+    for text in (
+        "It is 41 degrees.",
+        "It is 4.5 degrees.",
+        "It is -4 degrees.",
+        "It is 1.4 degrees.",
+    ):
         assert not tool_data.contains(text, ["4"]), text

@@ -14,7 +14,10 @@ WEATHER = {
         "description": "Current weather in a city.\n\nArgs:\n    city: its name.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}, "unit": {"type": "string", "enum": ["C", "F"]}},
+            "properties": {
+                "city": {"type": "string"},
+                "unit": {"type": "string", "enum": ["C", "F"]},
+            },
             "required": ["city"],
         },
     },
@@ -51,11 +54,18 @@ CALL = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
 
 def assistant_call(name, arguments, content=None):
     function = {"name": name, "arguments": arguments}
-    return {"role": "assistant", "content": content, "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+    return {
+        "role": "assistant",
+        "content": content,
+        "tool_calls": [{"id": "1", "type": "function", "function": function}],
+    }
 
 
 def test_signature():
-    assert toolformat.signature(WEATHER) == 'get_weather(city: string, unit?: "C"|"F"): Current weather in a city.'
+    assert (
+        toolformat.signature(WEATHER)
+        == 'get_weather(city: string, unit?: "C"|"F"): Current weather in a city.'
+    )
     assert toolformat.signature(NOW) == "now()"
     assert toolformat.signature(PAINT) == (
         'paint(color: "red"|"blue", coats: integer, note?: string|null, walls?: string[], room?: object, '
@@ -67,7 +77,13 @@ def test_render_whole_conversation():
     chat = toolformat.render(
         [
             {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "Weather in "}, {"type": "text", "text": "Paris?"}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Weather in "},
+                    {"type": "text", "text": "Paris?"},
+                ],
+            },
             assistant_call("get_weather", '{"city":"Paris"}'),
             {"role": "tool", "tool_call_id": "1", "content": "14 C, rain"},
             {"role": "assistant", "content": "14 C and rain in Paris."},
@@ -89,7 +105,10 @@ def test_render_whole_conversation():
 
 def test_render_always_has_exactly_one_system_message():
     user = {"role": "user", "content": "Hi"}
-    assert toolformat.render([user], [])[0] == {"role": "system", "content": toolformat.DEFAULT_SYSTEM}
+    assert toolformat.render([user], [])[0] == {
+        "role": "system",
+        "content": toolformat.DEFAULT_SYSTEM,
+    }
     texts = [{"role": "system", "content": "A"}, {"role": "developer", "content": "B"}, user]
     assert toolformat.render(texts, []) == [{"role": "system", "content": "A\nB"}, user]
 
@@ -98,7 +117,9 @@ def test_render_keeps_what_a_model_spoiled_and_refuses_images():
     chat = toolformat.render([assistant_call("now", '{"a": ', "Wait.")], [NOW])
     assert chat[1]["content"] == 'Wait.\n{"name": "now", "arguments": "{\\"a\\": "}'
     with pytest.raises(ValueError, match="image_url"):
-        toolformat.render([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], [])
+        toolformat.render(
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], []
+        )
 
 
 def test_render_does_not_change_its_arguments():
@@ -109,7 +130,9 @@ def test_render_does_not_change_its_arguments():
     assert json.dumps([messages, tools]) == before
 
 
-@pytest.mark.parametrize("arguments", [{}, {"city": "Zürich"}, {"a": [1, 2.5, None, {"b": 'quote " and \n'}]}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"city": "Zürich"}, {"a": [1, 2.5, None, {"b": 'quote " and \n'}]}]
+)
 def test_parse_is_the_inverse_of_call(arguments):
     text = toolformat.call("get_weather", arguments)
     assert toolformat.parse(text) == ("get_weather", arguments)
@@ -195,7 +218,10 @@ def test_grammar_really_constrains(complete, seed):
     assert text == toolformat.call(name, arguments), "the spacing must be that of the training data"
 
     that = {"type": "function", "function": {"name": "now"}}
-    assert complete("Hello there!", [WEATHER, NOW], that, seed) == (toolformat.call("now", {}), "stop")
+    assert complete("Hello there!", [WEATHER, NOW], that, seed) == (
+        toolformat.call("now", {}),
+        "stop",
+    )
 
     text, _ = complete('Repeat: {"a": 1}', [WEATHER], "none", seed)
     assert toolformat.parse(text) is None and not text.lstrip().startswith("{")
@@ -203,7 +229,9 @@ def test_grammar_really_constrains(complete, seed):
 
 def test_grammar_takes_pydantic_schemas(complete):
     text, _ = complete("Paint the kitchen red.", [PAINT], "required", max_tokens=256)
-    assert text.startswith('{"name": "paint", "arguments": {"color": "'), "a grammar that does not compile is ignored"
+    assert text.startswith('{"name": "paint", "arguments": {"color": "'), (
+        "a grammar that does not compile is ignored"
+    )
     assert text.split('"color": "')[1].split('"')[0] in ("red", "blue")
 
 

@@ -47,7 +47,9 @@ def address(html):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(html))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(html))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -61,8 +63,18 @@ def visit(chromium, address):
     def opened(path, size=DESKTOP):
         page = chromium.new_page(viewport=size)
         pages.append(page)
-        page.on("request", lambda request: foreign.append(request.url) if urlsplit(request.url).netloc not in (urlsplit(address).netloc, "") else None)
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on(
+            "request",
+            lambda request: (
+                foreign.append(request.url)
+                if urlsplit(request.url).netloc not in (urlsplit(address).netloc, "")
+                else None
+            ),
+        )
+        page.on(
+            "console",
+            lambda message: errors.append(message.text) if message.type == "error" else None,
+        )
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{address}/{path}")
         return page
@@ -92,29 +104,42 @@ def test_every_recipe_has_a_page_and_no_internal_link_is_broken(html):
 
 def test_links_to_files_of_the_book_name_files_that_exist(html):
     pattern = re.compile(re.escape(website.repository.address()) + r'/blob/main/([^"#?]+)')
-    named = {unquote(name) for page in pages_of(html) for name in pattern.findall(page.read_text(encoding="utf-8"))}
+    named = {
+        unquote(name)
+        for page in pages_of(html)
+        for name in pattern.findall(page.read_text(encoding="utf-8"))
+    }
     assert named and not [name for name in named if not (discover.ROOT / name).exists()]
 
 
 def test_a_reader_finds_a_recipe_and_opens_it(visit):
     page = visit("search.html?q=hybrid+search")
     page.wait_for_selector("#search-results li a")
-    found = page.eval_on_selector_all("#search-results li a", "links => links.slice(0, 5).map(link => link.getAttribute('href'))")
+    found = page.eval_on_selector_all(
+        "#search-results li a", "links => links.slice(0, 5).map(link => link.getAttribute('href'))"
+    )
     assert any("02_rag/06_hybrid_search.html" in link for link in found)
     page.goto(f"{page.url.split('/search')[0]}/index.html")
     page.click("article table >> text=2.6 Hybrid search >> nth=0")
     assert page.url.endswith("02_rag/06_hybrid_search.html")
-    assert page.get_attribute("a[href*='colab.research.google.com']", "href").endswith("02_rag/06_hybrid_search.ipynb")
+    assert page.get_attribute("a[href*='colab.research.google.com']", "href").endswith(
+        "02_rag/06_hybrid_search.ipynb"
+    )
 
 
 def test_formulas_plots_and_diagrams_are_drawn(visit):
     page = visit("03_finetuning/02_lora_from_scratch.html")
     page.wait_for_selector("mjx-container svg")
-    assert page.eval_on_selector_all(".cell_output img", "images => images.length && images.every(image => image.naturalWidth > 200)")
+    assert page.eval_on_selector_all(
+        ".cell_output img",
+        "images => images.length && images.every(image => image.naturalWidth > 200)",
+    )
     assert visit("04_agents/index.html").wait_for_selector(".mermaid svg")
 
 
-@pytest.mark.parametrize("page, chosen", [("index.html", 4), ("README.zh-CN.html", 4), ("04_agents/index.html", 1)])
+@pytest.mark.parametrize(
+    "page, chosen", [("index.html", 4), ("README.zh-CN.html", 4), ("04_agents/index.html", 1)]
+)
 def test_the_boxes_of_a_map_are_links(visit, page, chosen):
     shown = visit(page)
     shown.wait_for_selector(".mermaid svg a")
@@ -125,7 +150,10 @@ def test_the_boxes_of_a_map_are_links(visit, page, chosen):
     assert re.match(rf"{re.escape(number)}\s", shown.inner_text("h1")), (number, shown.url)
 
 
-@pytest.mark.parametrize("path", ["index.html", "04_agents/index.html", "docs/glossary.html", "02_rag/06_hybrid_search.html"])
+@pytest.mark.parametrize(
+    "path",
+    ["index.html", "04_agents/index.html", "docs/glossary.html", "02_rag/06_hybrid_search.html"],
+)
 def test_a_phone_shows_the_page_without_scrolling_sideways(visit, path):
     assert visit(path, PHONE).evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
@@ -141,7 +169,9 @@ def test_an_archive_that_was_changed_is_refused(tmp_path, monkeypatch):
         monkeypatch.setitem(website.ASSETS, "mathjax", changed)
         with pytest.raises(BookError, match="does not have the pinned SHA-256"):
             website.fetch("mathjax")
-        monkeypatch.setitem(website.ASSETS, "mathjax", (changed[0].replace("mathjax", "gone"), *changed[1:]))
+        monkeypatch.setitem(
+            website.ASSETS, "mathjax", (changed[0].replace("mathjax", "gone"), *changed[1:])
+        )
         with pytest.raises(BookError, match="could not be downloaded"):
             website.fetch("mathjax")
         server.shutdown()

@@ -38,7 +38,9 @@ def to_gguf(folder: str | Path) -> Path:
         raise FileNotFoundError(f"No adapter in {folder}: {weights.name} is missing.")
     settings = json.loads((folder / "adapter_config.json").read_text())
     if settings["peft_type"] != "LORA":
-        raise ValueError(f"{folder} is a {settings['peft_type']} adapter; llama.cpp takes LoRA only.")
+        raise ValueError(
+            f"{folder} is a {settings['peft_type']} adapter; llama.cpp takes LoRA only."
+        )
     key = hashlib.sha256(weights.read_bytes() + json.dumps(settings, sort_keys=True).encode())
     target = CACHE / "adapters" / f"{key.hexdigest()[:16]}.gguf"
     if not target.exists():
@@ -56,7 +58,10 @@ def _convert(weights: Path, settings: dict, target: Path) -> None:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(settings["base_model_name_or_path"])
-    rotated = {"self_attn.q_proj": config.num_attention_heads, "self_attn.k_proj": config.num_key_value_heads}
+    rotated = {
+        "self_attn.q_proj": config.num_attention_heads,
+        "self_attn.k_proj": config.num_key_value_heads,
+    }
     # rsLoRA scales by alpha/sqrt(r); llama.cpp always by alpha/r.
     alpha = settings["lora_alpha"] * (settings["r"] ** 0.5 if settings.get("use_rslora") else 1)
 
@@ -87,4 +92,6 @@ def _rope_order(rows, heads: int):
     transformers rotates the first half of a head against the second, llama.cpp
     neighbouring pairs.
     """
-    return rows.reshape(heads, 2, rows.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(rows.shape)
+    return (
+        rows.reshape(heads, 2, rows.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(rows.shape)
+    )

@@ -85,10 +85,16 @@ def blocks_of(path: str | Path) -> list[Block]:
     name = Path(path).name
     if name not in _WRITERS["first"]:
         raise ValueError(f"{name} is not one of the files that business.write_files writes.")
-    blocks = read_blocks((DATASETS / "business" / f"{source_of(name)}.md").read_text(encoding="utf-8"))
+    blocks = read_blocks(
+        (DATASETS / "business" / f"{source_of(name)}.md").read_text(encoding="utf-8")
+    )
     if name == "price_list.csv":
         head, *body = next(block.rows for block in blocks if block.rows)
-        return [Block("table", "", rows=(tuple(cell.replace("(EUR)", "(\u20ac)") for cell in head), *body))]
+        return [
+            Block(
+                "table", "", rows=(tuple(cell.replace("(EUR)", "(\u20ac)") for cell in head), *body)
+            )
+        ]
     if name == "price_list.pdf":
         start = next(i for i, block in enumerate(blocks) if block.rows)
         return blocks[: start - 1] + blocks[start + 1 :]
@@ -104,7 +110,9 @@ def known_pages(path: str | Path, style: str = "first") -> list[tuple[str, int, 
     """(text, first page, last page) of every block of a written PDF file; pages count from 1."""
     blocks = blocks_of(path)
     sheet = _SHEETS[style][Path(path).name](blocks)
-    return [(block.known, first, last) for block, (first, last) in zip(blocks, sheet.spans, strict=True)]
+    return [
+        (block.known, first, last) for block, (first, last) in zip(blocks, sheet.spans, strict=True)
+    ]
 
 
 def write_files(folder: str | Path, style: str = "first") -> list[Path]:
@@ -145,7 +153,8 @@ class _Sheet:
     """A typesetter of a few lines: places words on pages, remembers which block stands on which page."""
 
     header: tuple[str, str]  # left, right
-    footer: str = ""  # with {page} and {pages}; none: a running head, and the page's number in the outer corner
+    # With {page} and {pages}; none: a running head, and the page's number in the outer corner
+    footer: str = ""
     columns: int = 1
     size: float = 10
     font: str = "Times-Roman"
@@ -157,7 +166,8 @@ class _Sheet:
     margin: float = 68
     pages: list[list[tuple]] = field(default_factory=list)  # drawing operations
     spans: list[tuple[int, int]] = field(default_factory=list)  # of each block
-    heads: dict[int, str] = field(default_factory=dict)  # page to the last section that begins on it
+    # Page to the last section that begins on it
+    heads: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         gutter = 22 if self.columns > 1 else 0
@@ -219,24 +229,33 @@ class _Sheet:
         indent = 14 if block.kind == "bullet" else 0
         width = self.width - indent
         first = "\u2003" if self.indented and not indent else ""  # an em space, set as an indent
-        lines = self._break(first + _typographic(block.text), self.font, self.size, width, self.hyphens)
+        lines = self._break(
+            first + _typographic(block.text), self.font, self.size, width, self.hyphens
+        )
         for i, line in enumerate(lines):
             self._room(self.leading)
             self.y -= self.leading
             if block.kind == "bullet" and i == 0:
-                self.pages[-1].append(("text", self.left + 2, self.y, "\u2022", self.font, self.size, 0.0))
+                self.pages[-1].append(
+                    ("text", self.left + 2, self.y, "\u2022", self.font, self.size, 0.0)
+                )
             spaces, spare = line.count(" "), width - self._measure(line, self.font, self.size)
             stretch = spare / spaces if self.hyphens and spaces and i + 1 < len(lines) else 0.0
             x = self.left + indent
             if line.startswith("\u2003"):
                 line, x = line[1:], x + self.size
             self.pages[-1].append(("text", x, self.y, line, self.font, self.size, stretch))
-        self.y -= 0.0 if self.indented else 0.45 * self.leading if indent == 0 else 0.1 * self.leading
+        self.y -= (
+            0.0 if self.indented else 0.45 * self.leading if indent == 0 else 0.1 * self.leading
+        )
 
     def _table(self, rows: tuple[tuple[str, ...], ...]) -> int:
         """Cells wrap if lines are ruled; the header is printed again on a new page or column. Gives the first page."""
         size, pad, first = 0.9 * self.size, 4, 0
-        natural = [max(self._measure(row[i], self.bold, size) for row in rows) + 2 * pad for i in range(len(rows[0]))]
+        natural = [
+            max(self._measure(row[i], self.bold, size) for row in rows) + 2 * pad
+            for i in range(len(rows[0]))
+        ]
         spare = self.width - sum(natural)
         widths = [w + spare / len(natural) for w in natural]
         if spare < 0:  # the widest columns give way
@@ -265,7 +284,9 @@ class _Sheet:
                     self.pages[-1].append(("box", x, self.y - height, width, height))
                 x += width
             if not self.ruled and font == self.bold:
-                self.pages[-1] += [("box", self.left, y, self.width, 0) for y in (self.y, self.y - height)]
+                self.pages[-1] += [
+                    ("box", self.left, y, self.width, 0) for y in (self.y, self.y - height)
+                ]
             self.y -= height
 
         draw(rows[0], self.bold)
@@ -284,7 +305,9 @@ class _Sheet:
 
     def _break(self, text: str, font: str, size: float, width: float, hyphens: bool) -> list[str]:
         lines, line = [], ""
-        for word in re.findall(r"[\u3000-\u9fff\uff00-\uffef]|[^\s\u3000-\u9fff\uff00-\uffef]+|\s+", text):
+        for word in re.findall(
+            r"[\u3000-\u9fff\uff00-\uffef]|[^\s\u3000-\u9fff\uff00-\uffef]+|\s+", text
+        ):
             if word.isspace() and word != "\u2003" and (not line or word != "\u00a0"):
                 line += " " if line else ""
                 continue
@@ -296,7 +319,9 @@ class _Sheet:
             line += word
         return [*lines, line.rstrip()]
 
-    def _hyphen(self, word: str, line: str, font: str, size: float, width: float) -> tuple[str, str] | None:
+    def _hyphen(
+        self, word: str, line: str, font: str, size: float, width: float
+    ) -> tuple[str, str] | None:
         """The longest head of a word that still fits, with its hyphen, and the tail."""
         for i in reversed(hyphenation(word)):
             head = word[:i] if word[i - 1] == "-" else word[:i] + "-"
@@ -328,15 +353,18 @@ class _Sheet:
         canvas.save()
         return buffer.getvalue()
 
-
     def _furnish(self, canvas, number: int) -> None:
         canvas.setFont(self.font, 8)
         if self.footer:
             canvas.drawString(self.margin, _HEIGHT - 44, self.header[0])
             canvas.drawRightString(_WIDTH - self.margin, _HEIGHT - 44, self.header[1])
-            canvas.drawCentredString(_WIDTH / 2, 38, self.footer.format(page=number, pages=len(self.pages)))
+            canvas.drawCentredString(
+                _WIDTH / 2, 38, self.footer.format(page=number, pages=len(self.pages))
+            )
             return
-        section = next((self.heads[n] for n in range(number, 0, -1) if n in self.heads), self.header[0])
+        section = next(
+            (self.heads[n] for n in range(number, 0, -1) if n in self.heads), self.header[0]
+        )
         if number % 2:
             canvas.drawRightString(_WIDTH - self.margin, _HEIGHT - 48, section)
             canvas.drawRightString(_WIDTH - self.margin, 42, str(number))
@@ -354,7 +382,11 @@ def hyphenation(word: str) -> list[int]:
     low, vowels = letters.lower(), "aeiouy"
     for i in range(3, len(low) - 2):
         before, after, beyond = low[i - 1], low[i], low[i + 1]
-        if after in vowels or beyond not in vowels or low[i - 1 : i + 1] in {"th", "sh", "ch", "ph", "ck", "wh", "gh"}:
+        if (
+            after in vowels
+            or beyond not in vowels
+            or low[i - 1 : i + 1] in {"th", "sh", "ch", "ph", "ck", "wh", "gh"}
+        ):
             continue
         if before in vowels or low[i - 2] in vowels:  # be-fore, com-pany
             cuts.append(i)
@@ -373,7 +405,9 @@ def _handbook(blocks: list[Block]) -> _Sheet:
 
 
 def _contract(blocks: list[Block]) -> _Sheet:
-    return _Sheet(("Agreement CL-2023-118", "Confidential"), "Page {page} of {pages}. Initials: ____ ____").set(blocks)
+    return _Sheet(
+        ("Agreement CL-2023-118", "Confidential"), "Page {page} of {pages}. Initials: ____ ____"
+    ).set(blocks)
 
 
 def _two_columns(blocks: list[Block]) -> _Sheet:
@@ -407,12 +441,16 @@ def _chinese(blocks: list[Block]) -> _Sheet:
 
     font = "STSong-Light"
     pdfmetrics.registerFont(UnicodeCIDFont(font))
-    return _Sheet(("Stampa L2", "DM-2009"), "第 {page} 页，共 {pages} 页", size=11, font=font, bold=font).set(blocks)
+    return _Sheet(
+        ("Stampa L2", "DM-2009"), "第 {page} 页，共 {pages} 页", size=11, font=font, bold=font
+    ).set(blocks)
 
 
 def _chinese_second(blocks: list[Block]) -> _Sheet:
     _chinese([])  # registers the font
-    return _second(("DM-2009", "Stampa L2"), font="STSong-Light", bold="STSong-Light", columns=2, margin=60)(blocks)
+    return _second(
+        ("DM-2009", "Stampa L2"), font="STSong-Light", bold="STSong-Light", columns=2, margin=60
+    )(blocks)
 
 
 def _second(header: tuple[str, str], **options) -> Callable[[list[Block]], _Sheet]:
@@ -431,7 +469,11 @@ def _docx(blocks: list[Block], header: str, changes: bool = False, styled: bool 
 
     document = docx.Document()
     properties = document.core_properties
-    properties.author, properties.title, properties.comments = "Velmora Instruments Ltd", blocks[0].text, ""
+    properties.author, properties.title, properties.comments = (
+        "Velmora Instruments Ltd",
+        blocks[0].text,
+        "",
+    )
     properties.created = properties.modified = _WRITTEN
     document.sections[0].header.paragraphs[0].text = header
     footer = document.sections[0].footer.paragraphs[0]
@@ -443,7 +485,11 @@ def _docx(blocks: list[Block], header: str, changes: bool = False, styled: bool 
     def tracked(kind: str, text: str, number: int):
         """A deleted (w:del) or an inserted (w:ins) run, as Word keeps it until somebody accepts it."""
         change, run = OxmlElement(f"w:{kind}"), OxmlElement("w:r")
-        for name, value in (("id", str(number)), ("author", "Counsel"), ("date", "2024-12-09T10:00:00Z")):
+        for name, value in (
+            ("id", str(number)),
+            ("author", "Counsel"),
+            ("date", "2024-12-09T10:00:00Z"),
+        ):
             change.set(qn(f"w:{name}"), value)
         words = OxmlElement("w:delText" if kind == "del" else "w:t")
         words.text = text
@@ -464,10 +510,16 @@ def _docx(blocks: list[Block], header: str, changes: bool = False, styled: bool 
         elif block.kind == "heading":
             document.add_heading(block.text, level=block.level - 1)  # level 0 is the style Title
         else:
-            paragraph = document.add_paragraph(style="List Bullet" if block.kind == "bullet" else None)
+            paragraph = document.add_paragraph(
+                style="List Bullet" if block.kind == "bullet" else None
+            )
             text = _typographic(block.text)
             # What was negotiated: the first figure of every clause n.2.
-            figure = re.search(r"(?<=\s)\d[\d.,]*\d|(?<=\s)\d(?=\s)", text) if re.match(r"\d+\.2 ", text) else None
+            figure = (
+                re.search(r"(?<=\s)\d[\d.,]*\d|(?<=\s)\d(?=\s)", text)
+                if re.match(r"\d+\.2 ", text)
+                else None
+            )
             if changes and figure:
                 paragraph.add_run(text[: figure.start()])
                 old = re.sub(r"\d", lambda digit: str((int(digit[0]) + 3) % 9 + 1), figure[0])
@@ -484,7 +536,10 @@ def _docx(blocks: list[Block], header: str, changes: bool = False, styled: bool 
 def _rezip(package: bytes) -> bytes:
     """The same package with a fixed date on every part."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(package)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(package)) as old,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for name in sorted(old.namelist(), key=lambda name: (name != "[Content_Types].xml", name)):
             part = zipfile.ZipInfo(name, date_time=_WRITTEN.timetuple()[:6])
             part.compress_type = zipfile.ZIP_DEFLATED
@@ -494,7 +549,16 @@ def _rezip(package: bytes) -> bytes:
 
 # ------------------------------------------------------------------------ HTML
 
-_NAVIGATION = ("Home", "Products", "Downloads", "Dealers", "Careers", "Contact", "My account", "English")
+_NAVIGATION = (
+    "Home",
+    "Products",
+    "Downloads",
+    "Dealers",
+    "Careers",
+    "Contact",
+    "My account",
+    "English",
+)
 _COOKIES = (
     "We value your privacy. We and our 214 partners use cookies to improve your experience. "
     "Accept all. Reject all. Settings."
@@ -513,13 +577,22 @@ def _inline(text: str, soft: bool) -> str:
         text = re.sub(
             r"[A-Za-z]{11,}",
             lambda word: "\u00ad".join(
-                word[0][a:b] for a, b in zip([0, *hyphenation(word[0])], [*hyphenation(word[0]), None], strict=True)
+                word[0][a:b]
+                for a, b in zip(
+                    [0, *hyphenation(word[0])], [*hyphenation(word[0]), None], strict=True
+                )
             ),
             text,
         )
         text = re.sub(r"(?<=\d) (?=(?:bar|mm|cm|kg|Nm|days|months|degrees)\b)", "\u00a0", text)
     text = html.escape(text, quote=False)
-    named = {"\u00ad": "&shy;", "\u00a0": "&nbsp;", "\u2019": "&rsquo;", "\u201c": "&ldquo;", "\u201d": "&rdquo;"}
+    named = {
+        "\u00ad": "&shy;",
+        "\u00a0": "&nbsp;",
+        "\u2019": "&rsquo;",
+        "\u201c": "&ldquo;",
+        "\u201d": "&rdquo;",
+    }
     return re.sub("|".join(named), lambda sign: named[sign[0]], text)
 
 
@@ -535,7 +608,9 @@ def _html_blocks(blocks: list[Block], soft: bool) -> Iterator[str]:
             yield f"<h{block.level}>{text}</h{block.level}>"
         elif block.kind == "bullet":
             opens = "<ul>" if blocks[i - 1].kind != "bullet" else ""
-            yield f"{opens}<li>{text}</li>" + ("</ul>" if [b.kind for b in blocks[i + 1 : i + 2]] != ["bullet"] else "")
+            yield f"{opens}<li>{text}</li>" + (
+                "</ul>" if [b.kind for b in blocks[i + 1 : i + 2]] != ["bullet"] else ""
+            )
         else:
             yield f"<p>{text}</p>"
 
@@ -551,18 +626,30 @@ def _html(
 ) -> bytes:
     before, after = [], []
     if furniture:
-        links = joint.join(f'<li><a href="#{i}">{name}</a></li>' for i, name in enumerate(_NAVIGATION))
-        before = [f"<nav><ul>{links}</ul></nav>", f'<div class="cookie-banner" role="dialog"><p>{_COOKIES}</p></div>']
+        links = joint.join(
+            f'<li><a href="#{i}">{name}</a></li>' for i, name in enumerate(_NAVIGATION)
+        )
+        before = [
+            f"<nav><ul>{links}</ul></nav>",
+            f'<div class="cookie-banner" role="dialog"><p>{_COOKIES}</p></div>',
+        ]
         after = ["<aside>" + joint.join(f"<p>{text}</p>" for text in _SHOP) + "</aside>"]
-        after += ['<div style="display:none">Session expired. Please log in again.</div>', f"<footer><p>{_IMPRINT}</p></footer>"]
+        after += [
+            '<div style="display:none">Session expired. Please log in again.</div>',
+            f"<footer><p>{_IMPRINT}</p></footer>",
+        ]
     else:
         before = ["<header><p>Intranet &gt; Documents</p></header>"]
         after = ["<footer><p>Last change: 14 March 2025</p></footer>"]
     meta = f'<meta charset="{charset}">'
     opening, closing = "<main>", "</main>"
-    if not semantic:  # everything is a div, and the server's header, which is lost, said the charset
+    # Everything is a div, and the server's header, which is lost, said the charset
+    if not semantic:
         meta, opening, closing = "", '<div class="c2">', "</div>"
-        before, after = ([re.sub(r"<(/?)(?:nav|header|aside|footer)\b", r"<\1div", t) for t in part] for part in (before, after))
+        before, after = (
+            [re.sub(r"<(/?)(?:nav|header|aside|footer)\b", r"<\1div", t) for t in part]
+            for part in (before, after)
+        )
         before = [t.replace("cookie-banner", "c9").replace(' role="dialog"', "") for t in before]
     page = joint.join([
         "<!DOCTYPE html>",
@@ -576,7 +663,9 @@ def _html(
 # ------------------------------------------------------------- CSV and Markdown
 
 
-def _csv(blocks: list[Block], delimiter: str = ";", encoding: str = "cp1252", preamble: tuple = ()) -> bytes:
+def _csv(
+    blocks: list[Block], delimiter: str = ";", encoding: str = "cp1252", preamble: tuple = ()
+) -> bytes:
     """As a spreadsheet writes it where the comma is the decimal sign."""
     head, *body = blocks[0].rows
     lines = io.StringIO(newline="")
@@ -613,8 +702,12 @@ _SHEETS: dict[str, dict[str, _Setter]] = {
         "price_list.pdf": _prices,
     },
     "second": {
-        "contract_cleaning.pdf": _second(("Cleaning services", "CL-2023-118"), columns=2, size=8.5, margin=56),
-        "handbook.pdf": _second(("Handbook", "Velmora Instruments"), columns=2, margin=60, size=9.5),
+        "contract_cleaning.pdf": _second(
+            ("Cleaning services", "CL-2023-118"), columns=2, size=8.5, margin=56
+        ),
+        "handbook.pdf": _second(
+            ("Handbook", "Velmora Instruments"), columns=2, margin=60, size=9.5
+        ),
         "manual_coffee_machine.pdf": _second(("Manual", "Caldera 400"), margin=90),
         "manual_printer_zh.pdf": _chinese_second,
         "price_list.pdf": _second(("Prices", "Velmora"), size=11, margin=80),
@@ -625,11 +718,17 @@ _HTML = functools.partial(_html, charset="utf-8", furniture=False, soft=False, j
 _WRITERS: dict[str, dict[str, Callable[[list[Block]], bytes]]] = {
     "first": {
         "contract_logistics.docx": functools.partial(_docx, header="Agreement LG-2024-052"),
-        "contract_software.docx": functools.partial(_docx, header="Agreement SW-2025-007", changes=True),
+        "contract_software.docx": functools.partial(
+            _docx, header="Agreement SW-2025-007", changes=True
+        ),
         "contract_warehouse.docx": functools.partial(_docx, header="Confidential agreement"),
         "manual_label_printer.docx": functools.partial(_docx, header="DM-2002, edition 2"),
-        "contract_logistics_zh_annex.html": functools.partial(_HTML, charset="gb18030", language="zh"),
-        "manual_pump_controller.html": functools.partial(_HTML, furniture=True, soft=True, joint=""),
+        "contract_logistics_zh_annex.html": functools.partial(
+            _HTML, charset="gb18030", language="zh"
+        ),
+        "manual_pump_controller.html": functools.partial(
+            _HTML, furniture=True, soft=True, joint=""
+        ),
         "travel_policy.html": _HTML,
         "price_list.csv": _csv,
         "security_policy.md": functools.partial(_markdown, encoding="utf-8"),
@@ -638,15 +737,23 @@ _WRITERS: dict[str, dict[str, Callable[[list[Block]], bytes]]] = {
 }
 _WRITERS["second"] = {
     **{
-        name: functools.partial(write, styled=False) if name.endswith("docx") else functools.partial(write, semantic=False)
+        name: functools.partial(write, styled=False)
+        if name.endswith("docx")
+        else functools.partial(write, semantic=False)
         for name, write in _WRITERS["first"].items()
         if name.endswith(("docx", "html"))
     },
     "price_list.csv": functools.partial(
-        _csv, delimiter="\t", encoding="utf-16", preamble=(("Velmora Instruments Ltd", "", "", ""), ("", "", "", ""))
+        _csv,
+        delimiter="\t",
+        encoding="utf-16",
+        preamble=(("Velmora Instruments Ltd", "", "", ""), ("", "", "", "")),
     ),
     "security_policy.md": functools.partial(_markdown, encoding="cp1252", underlined=True),
     "support_faq.md": functools.partial(_markdown, encoding="utf-8-sig", underlined=True),
 }
 for _style, _setters in _SHEETS.items():
-    _WRITERS[_style] |= {name: lambda blocks, setter=setter: setter(blocks).pdf() for name, setter in _setters.items()}
+    _WRITERS[_style] |= {
+        name: lambda blocks, setter=setter: setter(blocks).pdf()
+        for name, setter in _setters.items()
+    }

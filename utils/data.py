@@ -188,7 +188,8 @@ def _docstrings() -> Iterator[Document]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # names on their way out
                 member = getattr(module, name, None)
-            if not callable(member) or prefix + name == "input":  # a notebook's kernel has its own `input`
+            # A notebook's kernel has its own `input`
+            if not callable(member) or prefix + name == "input":
                 continue
             yield from document(prefix + name, module_name, member)
             if inspect.isclass(member):
@@ -288,7 +289,9 @@ def _business_paragraph(block: str) -> str:
     """A paragraph or a list as it is; a table without its ruled line and its outer pipes."""
     lines = [line for line in block.splitlines() if not re.fullmatch(r"[|\s:-]+", line)]
     cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    return "\n".join(" | ".join(row) if "|" in line else line for line, row in zip(lines, cells, strict=True))
+    return "\n".join(
+        " | ".join(row) if "|" in line else line for line, row in zip(lines, cells, strict=True)
+    )
 
 
 def business_questions(split: str | None = None) -> list["Question"]:
@@ -304,7 +307,9 @@ def business_questions(split: str | None = None) -> list["Question"]:
     Args:
         split: "dev", "test", or None for both.
     """
-    questions, _ = read_questions(_rows("business_questions.json")["answerable"], business_documents())
+    questions, _ = read_questions(
+        _rows("business_questions.json")["answerable"], business_documents()
+    )
     return _of_split(questions, split)
 
 
@@ -360,14 +365,23 @@ def dialogues(split: str | None = None) -> list[tuple[Turn, ...]]:
     for chat in _rows("dialogues.json")["conversations"]:
         if split in (None, chat["split"]):
             numbered = enumerate(chat["turns"], 1)
-            chats.append(tuple(_turn(f"{chat['id']}.{n}", chat["split"], row, documents) for n, row in numbered))
+            chats.append(
+                tuple(
+                    _turn(f"{chat['id']}.{n}", chat["split"], row, documents) for n, row in numbered
+                )
+            )
     return chats
 
 
 def _turn(name: str, split: str, row: dict, documents: list[Document]) -> Turn:
     standalone, question = row.get("standalone", row["text"]), None
     if "gold" in row:
-        labels = {"answers": row["answers"], "reject": row["reject"], "gold": row["gold"], "about": row["kind"]}
+        labels = {
+            "answers": row["answers"],
+            "reject": row["reject"],
+            "gold": row["gold"],
+            "about": row["kind"],
+        }
         head = {"id": name, "split": split, "kind": row["form"], "question": standalone}
         questions, _ = read_questions([head | labels], documents)
         if not questions or len(questions[0].gold) < len(row["gold"]):
@@ -487,11 +501,18 @@ def word_problems(split: str, count: int, seed: int = 0) -> list[WordProblem]:
         for operator, number in zip(operators, numbers[1:], strict=True):
             if value < 1 or (operator == "/" and value % number):
                 break
-            result = {"+": value + number, "-": value - number, "*": value * number, "/": value // number}[operator]
+            result = {
+                "+": value + number,
+                "-": value - number,
+                "*": value * number,
+                "/": value // number,
+            }[operator]
             steps.append(f"{value} {operator} {number} = {result}")
             value = result
         if len(steps) == len(operators) and value > 0:
-            text = story.format(name=rng.choice(rows["names"]), **dict(zip("abcd", numbers, strict=False)))
+            text = story.format(
+                name=rng.choice(rows["names"]), **dict(zip("abcd", numbers, strict=False))
+            )
             problems[text] = WordProblem(text, tuple(steps), value)
     return list(problems.values())
 
@@ -567,7 +588,9 @@ def conversation() -> tuple[list[Fact], list[tuple[str, str]]]:
     Licence: CC BY 4.0. Source: written for this book.
     """
     rows = _rows("conversation.json")
-    return [Fact(**row) for row in rows["facts"]], [(user, reply) for user, reply in rows["small_talk"]]
+    return [Fact(**row) for row in rows["facts"]], [
+        (user, reply) for user, reply in rows["small_talk"]
+    ]
 
 
 @dataclass(frozen=True)
@@ -784,7 +807,9 @@ def read_questions(
             fields = {name: row[name] for name in ("id", "split", "kind", "question")}
             patterns = {name: tuple(row[name]) for name in ("answers", "reject")}
             about = row.get("about", "")
-            questions.append(Question(**fields, **patterns, gold=gold, sentences=sentences, about=about))
+            questions.append(
+                Question(**fields, **patterns, gold=gold, sentences=sentences, about=about)
+            )
         else:
             missing.append(row["id"])
     return questions, missing
@@ -876,7 +901,9 @@ def score_answer(question: Question, answer: str) -> bool:
 def sentences(text: str) -> list[str]:
     """Cut a text into sentences at . ! ? before a space and a capital, at 。！？ and at line ends."""
     return [
-        part.strip() for part in re.split(r"(?<=[.!?])\s+(?=[\"'*`(A-Z])|(?<=[。！？])|\n+", text) if part.strip()
+        part.strip()
+        for part in re.split(r"(?<=[.!?])\s+(?=[\"'*`(A-Z])|(?<=[。！？])|\n+", text)
+        if part.strip()
     ]
 
 

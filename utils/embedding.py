@@ -40,5 +40,6 @@ def embed_corpus(texts: Sequence[str]) -> np.ndarray:
         vectors = llm.embed(texts, fast=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as unfinished:
             np.save(unfinished, vectors)
-        os.replace(unfinished.name, path)  # in one step: a killed run leaves no half file under this name
+        # In one step: a killed run leaves no half file under this name
+        os.replace(unfinished.name, path)
     return vectors

@@ -60,7 +60,9 @@ class Call:
     pieces: int = 0
 
 
-def draw(seed: int, key: str, attempt: int, rate: float, kinds: Sequence[str] = KINDS) -> str | None:
+def draw(
+    seed: int, key: str, attempt: int, rate: float, kinds: Sequence[str] = KINDS
+) -> str | None:
     """The fault that this attempt meets: one of `kinds`, equally likely, or None."""
     rng = random.Random(f"{seed}/{key}/{attempt}")
     return rng.choice(kinds) if rng.random() < rate else None
@@ -154,7 +156,9 @@ class FaultProxy:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             arrived = time.monotonic()
             method, target, _ = head[0].split(" ")
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:])}
+            headers = {
+                k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:])
+            }
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             await self._answer(method, target, headers, body, arrived, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -190,15 +194,21 @@ class FaultProxy:
             await response.aclose()  # the model's server stops writing when its client has gone
 
     async def _refuse(self, call: Call, writer: asyncio.StreamWriter) -> None:
-        content = json.dumps({"error": {"message": "injected", "type": "injected", "code": call.fault}}).encode()
+        content = json.dumps(
+            {"error": {"message": "injected", "type": "injected", "code": call.fault}}
+        ).encode()
         wait = {
             "Retry-After": str(max(1, round(self.retry_after_s))),  # whole seconds, by the standard
             "retry-after-ms": str(round(self.retry_after_s * 1000)),  # what OpenAI and Azure add
         }
         more = wait if call.fault == "429" else {}
-        await _send(writer, _head(int(call.fault), "application/json", len(content), more) + content)
+        await _send(
+            writer, _head(int(call.fault), "application/json", len(content), more) + content
+        )
 
-    async def _pass_on(self, call: Call, response: httpx.Response, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, call: Call, response: httpx.Response, writer: asyncio.StreamWriter
+    ) -> None:
         """An answer in one piece."""
         content = await response.aread()
         if response.is_success:
@@ -207,7 +217,9 @@ class FaultProxy:
             return _reset(writer)
         if call.fault == "cut":
             content = content[: len(content) // 2]
-        await _send(writer, _head(response.status_code, response.headers["content-type"], len(content)))
+        await _send(
+            writer, _head(response.status_code, response.headers["content-type"], len(content))
+        )
         step = max(1, len(content) // 21) if call.fault == "slow" else len(content)
         for start in range(0, len(content), step):
             if start:  # between the pieces: once the client has the last one, the call is over
@@ -215,14 +227,18 @@ class FaultProxy:
             await _send(writer, content[start : start + step])
         call.whole = call.fault != "cut"
 
-    async def _relay(self, call: Call, response: httpx.Response, writer: asyncio.StreamWriter) -> None:
+    async def _relay(
+        self, call: Call, response: httpx.Response, writer: asyncio.StreamWriter
+    ) -> None:
         """A streamed answer, event by event."""
         await _send(writer, _head(response.status_code, "text/event-stream", None))
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
                 event = json.loads(line.removeprefix("data: "))
                 _note(call, event)
-                call.pieces += bool(event["choices"] and event["choices"][0]["delta"].get("content"))
+                call.pieces += bool(
+                    event["choices"] and event["choices"][0]["delta"].get("content")
+                )
             if call.fault == "cut" and call.pieces:
                 return  # an orderly end, after the first piece of text
             if call.fault == "lost" and call.pieces:
@@ -252,7 +268,9 @@ def _head(status: int, kind: str, length: int | None, more: dict[str, str] | Non
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """End the connection with RST. Without `SO_LINGER` it would be FIN, which looks like an orderly end."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
     writer.transport.abort()
 
 

@@ -88,22 +88,34 @@ def create_app(
         texts = body.get("input", [])
         texts = [texts] if isinstance(texts, str) else texts
         if not texts or not all(isinstance(text, str) and text for text in texts):
-            raise ApiError(400, "input must be a text or a list of texts, none of them empty (no token ids)")
+            raise ApiError(
+                400, "input must be a text or a list of texts, none of them empty (no token ids)"
+            )
         vectors = await asyncio.to_thread(embed, texts)
         return JSONResponse(_embedding_answer(name, vectors, body.get("encoding_format", "float")))
 
     async def models(request: Request) -> Response:
         names = [model] + ([embedder[0]] if embedder else [])
         return JSONResponse(
-            {"object": "list", "data": [{"id": n, "object": "model", "created": 0, "owned_by": "local"} for n in names]}
+            {
+                "object": "list",
+                "data": [
+                    {"id": n, "object": "model", "created": 0, "owned_by": "local"} for n in names
+                ],
+            }
         )
 
     async def anything_else(request: Request) -> Response:
         body = await request.body()
         response = await client.request(
-            request.method, request.url.path, content=body, headers={"Content-Type": "application/json"}
+            request.method,
+            request.url.path,
+            content=body,
+            headers={"Content-Type": "application/json"},
         )
-        return Response(response.content, response.status_code, media_type=response.headers.get("content-type"))
+        return Response(
+            response.content, response.status_code, media_type=response.headers.get("content-type")
+        )
 
     def checked(handler):
         """A handler that wants the key first."""
@@ -142,7 +154,9 @@ async def _show_error(request: Request, error: ApiError) -> Response:
 
 
 async def _show_dead_upstream(request: Request, error: httpx.TransportError) -> Response:
-    return await _show_error(request, ApiError(502, f"The model server does not answer ({error!r})."))
+    return await _show_error(
+        request, ApiError(502, f"The model server does not answer ({error!r}).")
+    )
 
 
 async def _json(request: Request) -> dict[str, Any]:
@@ -157,10 +171,16 @@ async def _json(request: Request) -> dict[str, Any]:
 
 def _check_model(body: dict[str, Any], served: str) -> None:
     if body.get("model") != served:
-        raise ApiError(404, f"The model {body.get('model')!r} is not served here, {served!r} is.", "model_not_found")
+        raise ApiError(
+            404,
+            f"The model {body.get('model')!r} is not served here, {served!r} is.",
+            "model_not_found",
+        )
 
 
-async def _forward(client: httpx.AsyncClient, request: Request, path: str, body: dict[str, Any]) -> Response:
+async def _forward(
+    client: httpx.AsyncClient, request: Request, path: str, body: dict[str, Any]
+) -> Response:
     if not body.get("stream"):
         response = await client.post(path, json=body)
         return Response(response.content, response.status_code, media_type="application/json")
@@ -196,7 +216,9 @@ def _uses_tools(body: dict[str, Any]) -> bool:
     messages = body.get("messages") or []
     if not all(isinstance(message, dict) and "role" in message for message in messages):
         raise ApiError(400, "messages must be a list of objects with a role.")
-    return bool(body.get("tools")) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
+    return bool(body.get("tools")) or any(
+        m["role"] == "tool" or m.get("tool_calls") for m in messages
+    )
 
 
 def _with_tools(body: dict[str, Any]) -> dict[str, Any]:
@@ -291,7 +313,12 @@ async def _stream_calls(response: httpx.Response) -> AsyncIterator[str]:
     """Server-sent events from the model server, rewritten choice by choice."""
     streams: dict[int, _CallStream] = {}
 
-    def event(chunk: dict[str, Any], choice: dict[str, Any], delta: dict[str, Any], reason: str | None = None) -> str:
+    def event(
+        chunk: dict[str, Any],
+        choice: dict[str, Any],
+        delta: dict[str, Any],
+        reason: str | None = None,
+    ) -> str:
         changed = choice | {"delta": delta, "finish_reason": reason}
         return f"data: {json.dumps(chunk | {'choices': [changed]})}\n\n"
 
@@ -323,7 +350,9 @@ async def _stream_calls(response: httpx.Response) -> AsyncIterator[str]:
 # --- embeddings --------------------------------------------------------------
 
 
-def _embedding_answer(model: str, vectors: Sequence[Sequence[float]], encoding: str) -> dict[str, Any]:
+def _embedding_answer(
+    model: str, vectors: Sequence[Sequence[float]], encoding: str
+) -> dict[str, Any]:
     """OpenAI's form; its own client asks for base64 of little-endian float32."""
     import base64
 
@@ -331,8 +360,14 @@ def _embedding_answer(model: str, vectors: Sequence[Sequence[float]], encoding: 
 
     def encode(vector: Sequence[float]) -> list[float] | str:
         numbers = np.asarray(vector, dtype="<f4")
-        return base64.b64encode(numbers.tobytes()).decode() if encoding == "base64" else numbers.tolist()
+        return (
+            base64.b64encode(numbers.tobytes()).decode()
+            if encoding == "base64"
+            else numbers.tolist()
+        )
 
-    data = [{"object": "embedding", "index": i, "embedding": encode(v)} for i, v in enumerate(vectors)]
+    data = [
+        {"object": "embedding", "index": i, "embedding": encode(v)} for i, v in enumerate(vectors)
+    ]
     usage = {"prompt_tokens": 0, "total_tokens": 0}  # local: nothing to bill
     return {"object": "list", "model": model, "data": data, "usage": usage}

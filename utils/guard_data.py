@@ -117,7 +117,12 @@ def attacks(split: str) -> list[Attack]:
     gaps = {name: cycle(data[name]) for name in ("attackers", "foreign_orders")}
     documents, tools, places, reads = (
         cycle(values)
-        for values in (data["hosts"]["document"], data["hosts"]["tool"], data["hosts"]["places"], passages())
+        for values in (
+            data["hosts"]["document"],
+            data["hosts"]["tool"],
+            data["hosts"]["places"],
+            passages(),
+        )
     )
     for channel, goals in rows.items():
         for goal, families in goals.items():

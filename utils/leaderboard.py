@@ -73,9 +73,19 @@ def enter(
     Raises:
         ValueError: lengths differ, or a question has no gold passage.
     """
-    if not len(questions) == len(gold) == len(ranked) or not len(questions) or not all(map(len, gold)):
-        raise ValueError("questions, gold and ranked must be of one length, and every question needs a gold passage.")
-    row: dict[str, Any] = {"technique": technique, "recipe": recipe, "ms": float(f"{milliseconds:.0e}")}
+    if (
+        not len(questions) == len(gold) == len(ranked)
+        or not len(questions)
+        or not all(map(len, gold))
+    ):
+        raise ValueError(
+            "questions, gold and ranked must be of one length, and every question needs a gold passage."
+        )
+    row: dict[str, Any] = {
+        "technique": technique,
+        "recipe": recipe,
+        "ms": float(f"{milliseconds:.0e}"),
+    }
     values: dict[str, dict[str, float]] = {name: {} for name in _QUALITIES}
     for question, right, found in zip(questions, gold, ranked, strict=True):
         hits = np.isin(list(found)[:DEPTH], right)
@@ -92,7 +102,10 @@ def enter(
         values["right"][question.id] = float(data.score_answer(question, answer))
         values["grounded"][question.id] = reader.groundedness(answer, passage)
     row["tokens"] = round(_tokens([[passages[p] for p in list(r)[:K]] for r in ranked]))
-    row |= {name: {q: round(float(v), 3) for q, v in sorted(values[name].items())} for name in _QUALITIES}
+    row |= {
+        name: {q: round(float(v), 3) for q, v in sorted(values[name].items())}
+        for name in _QUALITIES
+    }
     return _write(row, path)
 
 
@@ -103,7 +116,9 @@ def _tokens(found: Sequence[Sequence[str]]) -> float:
     from utils import models
 
     tokenizer = AutoTokenizer.from_pretrained(models.CHAT)
-    return float(np.mean([len(ids) for ids in tokenizer(["\n\n".join(texts) for texts in found]).input_ids]))
+    return float(
+        np.mean([len(ids) for ids in tokenizer(["\n\n".join(texts) for texts in found]).input_ids])
+    )
 
 
 def _write(row: dict[str, Any], path: Path) -> bool:
@@ -174,7 +189,9 @@ def page(path: Path = PATH) -> str:
         f"[{name}]({Path(recipes[name]).name}.ipynb)" for name in board["technique"]
     ]
     kinds = by_kind(path).map("{:.2f}".format).rename_axis("recall@5").reset_index()
-    return PAGE.format(board=_markdown(board), kinds=_markdown(kinds), questions=board["questions"].max())
+    return PAGE.format(
+        board=_markdown(board), kinds=_markdown(kinds), questions=board["questions"].max()
+    )
 
 
 PAGE = """\

@@ -117,7 +117,8 @@ def serve(
     key = (model, adapter and str(Path(adapter).resolve()), parallel, context, port, api_key)
     if key not in _running:
         _running[key] = _start(model, adapter, parallel, context, port, api_key)
-        atexit.register(_running[key].close)  # while its threads still have an interpreter to run in
+        # While its threads still have an interpreter to run in
+        atexit.register(_running[key].close)
     endpoint = _running[key]
     values = (endpoint.base_url, endpoint.api_key, endpoint.model)
     os.environ.update(zip(NAMES, values, strict=True))
@@ -169,7 +170,10 @@ def one_of(texts: Sequence[str]) -> dict[str, Any]:
         "required": ["answer"],
         "additionalProperties": False,
     }
-    return {"type": "json_schema", "json_schema": {"name": "choice", "strict": True, "schema": schema}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "choice", "strict": True, "schema": schema},
+    }
 
 
 # --- a hosted model ----------------------------------------------------------
@@ -181,7 +185,8 @@ def _check_provider(endpoint: Endpoint) -> None:
 
     address = endpoint.base_url.rstrip("/") + "/models"
     headers = {"Authorization": f"Bearer {endpoint.api_key}"}
-    if httpx.URL(address).host == "api.anthropic.com":  # its list of models wants the key its own way
+    # Its list of models wants the key its own way
+    if httpx.URL(address).host == "api.anthropic.com":
         headers |= {"x-api-key": endpoint.api_key, "anthropic-version": "2023-06-01"}
     try:
         response = httpx.get(address, headers=headers, timeout=10)
@@ -284,13 +289,24 @@ def _generate_all(
     from tqdm.auto import tqdm
 
     tokenizer, network = load(model, adapter)
-    prompts = [tokenizer.apply_chat_template(c, add_generation_prompt=True, tokenize=False) for c in chats]
-    order = sorted(range(len(chats)), key=lambda i: len(prompts[i]))  # like lengths together: less padding
+    prompts = [
+        tokenizer.apply_chat_template(c, add_generation_prompt=True, tokenize=False) for c in chats
+    ]
+    # Like lengths together: less padding
+    order = sorted(range(len(chats)), key=lambda i: len(prompts[i]))
     answers = [""] * len(chats)
-    with tqdm(total=len(chats), desc="answers", leave=False, delay=5) as bar, torch.inference_mode():
+    with (
+        tqdm(total=len(chats), desc="answers", leave=False, delay=5) as bar,
+        torch.inference_mode(),
+    ):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = tokenizer([prompts[i] for i in rows], return_tensors="pt", padding=True, add_special_tokens=False)
+            batch = tokenizer(
+                [prompts[i] for i in rows],
+                return_tensors="pt",
+                padding=True,
+                add_special_tokens=False,
+            )
             batch = batch.to(network.device)
             length = batch.input_ids.shape[1]
             options: dict[str, Any] = {"max_new_tokens": max_new_tokens}
@@ -353,7 +369,12 @@ class _Choice:
 
 
 def _start(
-    model: str, adapter: str | Path | None, parallel: int, context: int, port: int, api_key: str = ""
+    model: str,
+    adapter: str | Path | None,
+    parallel: int,
+    context: int,
+    port: int,
+    api_key: str = "",
 ) -> Endpoint:
     import secrets
 
@@ -388,7 +409,9 @@ def _bind(port: int) -> socket.socket:
         listening.bind(("127.0.0.1", port))
     except OSError as error:
         listening.close()
-        raise LLMError(f"Port {port} is taken: choose another, or port=0 for any free one.") from error
+        raise LLMError(
+            f"Port {port} is taken: choose another, or port=0 for any free one."
+        ) from error
     return listening
 
 
@@ -424,7 +447,9 @@ def _start_llama_cpp(
     try:
         server = xllamacpp.Server(parameters)
     except Exception as error:  # the C++ side raises several kinds
-        raise LLMError(f"llama.cpp cannot load {gguf} ({error}): if the file is damaged, {models.REPAIR}.") from error
+        raise LLMError(
+            f"llama.cpp cannot load {gguf} ({error}): if the file is damaged, {models.REPAIR}."
+        ) from error
     holder = [server]
     stops.append(holder.clear)  # the server stops when its last reference goes
     return server.listening_address
@@ -435,12 +460,23 @@ def _start_transformers(model: str, adapter: str | Path | None, stops: list) -> 
     import httpx
 
     if adapter:
-        raise LLMError(f"{model} has no GGUF file, and only llama.cpp serves adapters here: merge it first.")
+        raise LLMError(
+            f"{model} has no GGUF file, and only llama.cpp serves adapters here: merge it first."
+        )
     with _bind(0) as free:
         port = free.getsockname()[1]
-    log = tempfile.NamedTemporaryFile("w+", prefix="transformers-serve-", suffix=".log", delete=False)
+    log = tempfile.NamedTemporaryFile(
+        "w+", prefix="transformers-serve-", suffix=".log", delete=False
+    )
     command = [str(Path(sys.executable).with_name("transformers")), "serve", model]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", str(hardware.dtype()).split(".")[-1]]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dtype",
+        str(hardware.dtype()).split(".")[-1],
+    ]
     process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def stop() -> None:
@@ -465,7 +501,9 @@ def _start_gateway(app, listening: socket.socket, stops: list) -> None:
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True, name="gateway")
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listening]}, daemon=True, name="gateway"
+    )
     thread.start()
     while not server.started:
         if not thread.is_alive():
@@ -509,7 +547,11 @@ def embed(texts: Sequence[str], *, fast: bool = False) -> np.ndarray:
         for start in range(0, len(order), 32):
             rows = order[start : start + 32]
             batch = tokenizer(
-                [texts[i] for i in rows], padding=True, truncation=True, max_length=256, return_tensors="pt"
+                [texts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                max_length=256,
+                return_tensors="pt",
             )
             tokens = encoder(**batch).last_hidden_state.float()
             mask = batch.attention_mask.unsqueeze(-1)

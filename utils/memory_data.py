@@ -13,8 +13,22 @@ from pathlib import Path
 from typing import Any
 
 SLOTS = ("nickname", "city", "order", "allergy", "meeting", "phone", "employer", "pet")
-SEVERAL = frozenset({"allergy"})  # a second value is added; elsewhere it takes the place of the first
-ACCOUNTS = ("maria", "tom", "aisha", "lars", "chen", "olga", "pedro", "nina", "yusuf", "grace", "ivan", "lucia")
+# A second value is added; elsewhere it takes the place of the first
+SEVERAL = frozenset({"allergy"})
+ACCOUNTS = (
+    "maria",
+    "tom",
+    "aisha",
+    "lars",
+    "chen",
+    "olga",
+    "pedro",
+    "nina",
+    "yusuf",
+    "grace",
+    "ivan",
+    "lucia",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,9 @@ class Question:
 
 @functools.cache
 def _texts() -> dict[str, Any]:
-    return tomllib.loads((Path(__file__).parent / "datasets" / "memory.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(
+        (Path(__file__).parent / "datasets" / "memory.toml").read_text(encoding="utf-8")
+    )
 
 
 def attacks() -> list[str]:
@@ -86,31 +102,47 @@ def examples(split: str, seed: int = 0, values: int = 3) -> list[Example]:
     return out + [Example(text, "other") for text in texts["chatter"][split]]
 
 
-def conversations(split: str, seed: int = 0, users: int = 8, sessions: int = 5) -> tuple[list[Message], list[Question]]:
+def conversations(
+    split: str, seed: int = 0, users: int = 8, sessions: int = 5
+) -> tuple[list[Message], list[Question]]:
     """What the users said ("dev" or "test" wordings), in order of time, and nine questions to each.
 
     Of eight slots a user tells six; two of these are told again with another value, one is taken back. Between them
     stand sentences that state nothing of the user's own, chatter, and one or two notes.
     """
     # The first draw of "test" was in sight while the recipe was designed; it is drawn again.
-    rng, texts = random.Random(f"conversations {split} {seed}" + " again" * (split == "test")), _texts()
-    notes, never = rng.sample(texts["notes"][split], len(texts["notes"][split])), list(texts["never"][split])
+    rng, texts = (
+        random.Random(f"conversations {split} {seed}" + " again" * (split == "test")),
+        _texts(),
+    )
+    notes, never = (
+        rng.sample(texts["notes"][split], len(texts["notes"][split])),
+        list(texts["never"][split]),
+    )
     said: dict[tuple[int, int], list[Example]] = {}
     questions = []
     for u in range(users):
         own = [notes[u % len(notes)]] + ([notes[users + u]] if users + u < len(notes) else [])
-        lines, asked = _one_user(rng, texts, split, ACCOUNTS[u], sessions, own, never[u % len(never)])
+        lines, asked = _one_user(
+            rng, texts, split, ACCOUNTS[u], sessions, own, never[u % len(never)]
+        )
         questions += asked
         for session, line in lines:
             said.setdefault((session, u), []).append(line)
     messages = []
     for (session, u), lines in sorted(said.items()):
         for line in lines:
-            messages.append(Message(line.text, line.act, line.slot, line.value, ACCOUNTS[u], session, len(messages)))
+            messages.append(
+                Message(
+                    line.text, line.act, line.slot, line.value, ACCOUNTS[u], session, len(messages)
+                )
+            )
     return messages, questions
 
 
-def _one_user(rng, texts, split, user, sessions, notes, never) -> tuple[list[tuple[int, Example]], list[Question]]:
+def _one_user(
+    rng, texts, split, user, sessions, notes, never
+) -> tuple[list[tuple[int, Example]], list[Question]]:
     """One user's sentences, each with its session, and the questions to him."""
     told = rng.sample(SLOTS, 6)
     untold = [slot for slot in SLOTS if slot not in told]
@@ -121,23 +153,44 @@ def _one_user(rng, texts, split, user, sessions, notes, never) -> tuple[list[tup
     for session, slot in sorted(early) + sorted(late):
         value = rng.choice([v for v in texts["values"][slot][split] if v not in history[slot]])
         history[slot].append(value)
-        lines.append((session, Example(_draw(rng, texts, "state", slot, split).format(v=value), "state", slot, value)))
+        lines.append(
+            (
+                session,
+                Example(
+                    _draw(rng, texts, "state", slot, split).format(v=value), "state", slot, value
+                ),
+            )
+        )
     text = _draw(rng, texts, "forget", forgotten, split)
     lines.append((rng.randrange(2, sessions), Example(text, "forget", forgotten)))
     for slot in rng.sample(SLOTS, 5):
-        pool = texts["values"][slot][split] + (texts["values"][slot]["train"] if split == "dev" else [])
+        pool = texts["values"][slot][split] + (
+            texts["values"][slot]["train"] if split == "dev" else []
+        )
         value = rng.choice([v for v in pool if v not in history.get(slot, [])])
         text = _draw(rng, texts, "other", slot, split).format(v=value)
         lines.append((rng.randrange(sessions), Example(text, "other", slot, value)))
-    chatter = [text for text in texts["chatter"][split] if split == "test" or "?" not in text or " my " not in text]
-    lines += [(rng.randrange(sessions), Example(text, "other")) for text in rng.sample(chatter, min(8, len(chatter)))]
+    chatter = [
+        text
+        for text in texts["chatter"][split]
+        if split == "test" or "?" not in text or " my " not in text
+    ]
+    lines += [
+        (rng.randrange(sessions), Example(text, "other"))
+        for text in rng.sample(chatter, min(8, len(chatter)))
+    ]
     lines += [(rng.randrange(sessions - 1), Example(text, "other")) for text, _, _ in notes]
-    rng.shuffle(lines)  # within a session; the facts keep their order, since they are sessions apart
+    # Within a session; the facts keep their order, since they are sessions apart
+    rng.shuffle(lines)
     lines.sort(key=lambda line: line[0])
 
     def ask(kind: str, *slots: str) -> Question:
         parts = [_draw(rng, texts, "ask", slot, split) for slot in slots]
-        text = parts[0] if len(parts) == 1 else parts[0].rstrip("?") + ", and " + parts[1][0].lower() + parts[1][1:]
+        text = (
+            parts[0]
+            if len(parts) == 1
+            else parts[0].rstrip("?") + ", and " + parts[1][0].lower() + parts[1][1:]
+        )
         gold, stale = [], []
         for slot in slots:
             values = history.get(slot, [])
@@ -145,7 +198,9 @@ def _one_user(rng, texts, split, user, sessions, notes, never) -> tuple[list[tup
             gold, stale = gold + now, stale + [value for value in values if value not in now]
         return Question(user, text, kind, slots, tuple(gold), tuple(stale))
 
-    questions = [ask("current", slot) for slot in rng.sample(once, 2)] + [ask("updated", slot) for slot in updated]
+    questions = [ask("current", slot) for slot in rng.sample(once, 2)] + [
+        ask("updated", slot) for slot in updated
+    ]
     first = dict((slot, session) for session, slot in early)
     late_of = {slot: session for session, slot in late}
     pair = (rng.choice(once), rng.choice(updated))
@@ -168,7 +223,9 @@ def state(messages: list[Message]) -> dict[tuple[str, str], list[str]]:
         if message.act == "forget":
             facts.pop(key, None)
         elif message.act == "state":
-            facts[key] = [*facts.get(key, []), message.value] if message.slot in SEVERAL else [message.value]
+            facts[key] = (
+                [*facts.get(key, []), message.value] if message.slot in SEVERAL else [message.value]
+            )
     return facts
 
 

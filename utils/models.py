@@ -210,7 +210,9 @@ def _install(release: Release) -> None:
             f"No room for {release.name}: {need / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB "
             f"free in {CACHE}. Free some, or set COOKBOOK_CACHE to a folder with more room."
         )
-    wheel = download(release.wheel, release.sha256, release.size, lambda client: _wheel_url(client, release))
+    wheel = download(
+        release.wheel, release.sha256, release.size, lambda client: _wheel_url(client, release)
+    )
     release.snapshot.parent.mkdir(parents=True, exist_ok=True)
     # Everything is made in a scratch folder beside its destination and moved there
     # in one step: a process killed at any moment leaves no half model behind.

@@ -118,22 +118,39 @@ def passages(documents: Sequence[data.Document], words: int = 30) -> list[str]:
             rows = [line.split(" | ") for line in block.split("\n")]
             if len(rows) > 1 and len(rows[0]) > 1:
                 for row in rows[1:]:
-                    cells = "; ".join(f"{name}: {cell}" for name, cell in zip(rows[0], row, strict=False))
+                    cells = "; ".join(
+                        f"{name}: {cell}" for name, cell in zip(rows[0], row, strict=False)
+                    )
                     result.append(f"{document.title}. {cells}")
             else:
                 block = re.sub(r"^\d+\.\d+ ", "", block)  # the number of a clause
-                result += [f"{section}, {document.title}: {text}" for text in data.split_passages(block, words)]
+                result += [
+                    f"{section}, {document.title}: {text}"
+                    for text in data.split_passages(block, words)
+                ]
     return list(dict.fromkeys(result))
 
 
 _FIRMS = "Alder Ashdown Barrow Brindle Calder Corvin Dunmore Eastlake Fenwick Garrow Hollin Ives Kestrel Larkin Marlow Nettle Orwin Pell Quarry Rowan Selby Thorne Ullock Vance Wexford Yarrow".split()
 _TRADES = "Catering Security Printing Gardens Couriers Waste Leasing Translation Heating Lifts Uniforms Telecoms".split()
-_STREETS = "Bridge Street,Church Road,Station Way,Market Square,Harbour Lane,Tower Hill,Garden Row,Chapel Street,North Parade,Well Lane".split(",")
+_STREETS = "Bridge Street,Church Road,Station Way,Market Square,Harbour Lane,Tower Hill,Garden Row,Chapel Street,North Parade,Well Lane".split(
+    ","
+)
 _TOWNS = "Aldwick Bramley Coldharbour Elmstead Farnhill Greenford Hartwell Kingsbay Marston Netherby".split()
-_PARTS = "Door hinge,Air filter,Touch panel,Drain pump,Heating rod,Power cord,Feed belt,Sensor cable,Drip tray,Control knob,Rubber foot,Fan motor,Lamp holder,Float switch,Glass cover,Steel sieve,Hose clamp,Battery pack,Mounting rail,Valve spring,Ink pad,Paper guide,Gear set,Ball bearing,Speed controller,Flow sensor,Storage box,Wall bracket,Transport case,Test weight,Bottle rack,Label scanner,Dosing unit,Ice crusher,Soup kettle,Bread slicer,Mixer head,Water softener".split(",")
-_COUNTRIES = "Spain Italy Norway Sweden Austria Belgium Portugal Greece Ireland Denmark Finland Canada Mexico Brazil India Kenya Chile Peru Egypt Korea".split() + [
-    "New Zealand", "South Africa", "Costa Rica", "Saudi Arabia", "Sri Lanka", "Czech Republic",
-]
+_PARTS = "Door hinge,Air filter,Touch panel,Drain pump,Heating rod,Power cord,Feed belt,Sensor cable,Drip tray,Control knob,Rubber foot,Fan motor,Lamp holder,Float switch,Glass cover,Steel sieve,Hose clamp,Battery pack,Mounting rail,Valve spring,Ink pad,Paper guide,Gear set,Ball bearing,Speed controller,Flow sensor,Storage box,Wall bracket,Transport case,Test weight,Bottle rack,Label scanner,Dosing unit,Ice crusher,Soup kettle,Bread slicer,Mixer head,Water softener".split(
+    ","
+)
+_COUNTRIES = (
+    "Spain Italy Norway Sweden Austria Belgium Portugal Greece Ireland Denmark Finland Canada Mexico Brazil India Kenya Chile Peru Egypt Korea".split()
+    + [
+        "New Zealand",
+        "South Africa",
+        "Costa Rica",
+        "Saudi Arabia",
+        "Sri Lanka",
+        "Czech Republic",
+    ]
+)
 
 
 def variant(seed: int) -> list[data.Document]:
@@ -150,15 +167,32 @@ def variant(seed: int) -> list[data.Document]:
                 number = f"{trade[0]}{rng.choice('ABCDEFGHKLMNPRSTVW')}-{rng.randint(2018, 2027)}-{rng.randint(100, 999)}"
                 place = f"{rng.choice(_STREETS)} {rng.randint(1, 98)}, {rng.choice(_TOWNS)}"
                 name = f"{next(names)} & {next(names)}" if rng.random() < 0.3 else next(names)
-                known[section] = f"{trade} Agreement {number}", number, f"{name} {trade} Ltd, {place}"
+                known[section] = (
+                    f"{trade} Agreement {number}",
+                    number,
+                    f"{name} {trade} Ltd, {place}",
+                )
             section, number, firm = known[section]
             text = text.replace(contract[2], number)
-            text = re.sub(r"(?<!^)(?<!\n)\b\d[\d,.]*\b(?<!\.)(?! \w+ 20\d\d)", lambda m: _other(rng, m[0]), text) if "number" not in text else _renamed(text, firm)
+            text = (
+                re.sub(
+                    r"(?<!^)(?<!\n)\b\d[\d,.]*\b(?<!\.)(?! \w+ 20\d\d)",
+                    lambda m: _other(rng, m[0]),
+                    text,
+                )
+                if "number" not in text
+                else _renamed(text, firm)
+            )
         elif document.id.startswith("price_list#"):
             text = _other_prices(rng, text)
         elif document.id == "travel_policy#rates-by-destination":
             countries = iter(rng.sample(_COUNTRIES, len(_COUNTRIES)))
-            text = re.sub(r"^[A-Z][\w ]+(?= \| EUR)", lambda _, names=countries: next(names), text, flags=re.MULTILINE)
+            text = re.sub(
+                r"^[A-Z][\w ]+(?= \| EUR)",
+                lambda _, names=countries: next(names),
+                text,
+                flags=re.MULTILINE,
+            )
             text = re.sub(r"(?<=EUR )\d+", lambda m: _other(rng, m[0]), text)
         result.append(replace(document, text=text, section=section))
     return result
@@ -173,7 +207,9 @@ def _other(rng: random.Random, number: str) -> str:
 
 
 def _renamed(text: str, firm: str) -> str:
-    return re.sub(r"[A-Z][\w&. ]+ Ltd, (?!Esterholm)[A-Z][\w ]+ \d+, [A-Z][a-z]+(?: [A-Z][a-z]+)?", firm, text)
+    return re.sub(
+        r"[A-Z][\w&. ]+ Ltd, (?!Esterholm)[A-Z][\w ]+ \d+, [A-Z][a-z]+(?: [A-Z][a-z]+)?", firm, text
+    )
 
 
 def _other_prices(rng: random.Random, text: str) -> str:
@@ -181,8 +217,20 @@ def _other_prices(rng: random.Random, text: str) -> str:
 
     def row(_: re.Match) -> str:
         series = "".join(rng.choice("ABDEFGMNRTVW") for _ in "xx")
-        number = rng.choice([f"{series}-{rng.randint(100, 999)}-{rng.randint(10, 99)}", f"{series}-{rng.randint(1000, 9999)}-{rng.choice('ABCDEK')}"])
-        price = rng.choice([rng.uniform(5, 100), rng.uniform(100, 1000), rng.uniform(100, 1000), rng.uniform(1000, 3000)])
+        number = rng.choice(
+            [
+                f"{series}-{rng.randint(100, 999)}-{rng.randint(10, 99)}",
+                f"{series}-{rng.randint(1000, 9999)}-{rng.choice('ABCDEK')}",
+            ]
+        )
+        price = rng.choice(
+            [
+                rng.uniform(5, 100),
+                rng.uniform(100, 1000),
+                rng.uniform(100, 1000),
+                rng.uniform(1000, 3000),
+            ]
+        )
         return f"{number} | {next(parts)} | {price:,.2f} | {rng.randint(1, 20)}"
 
     return re.sub(r"^[A-Z]{2}-\d+-\w+ \| .+ \| [\d,.]+ \| \d+$", row, text, flags=re.MULTILINE)
@@ -260,24 +308,41 @@ def _draw(rng: random.Random, kind: str, world: _World, split: str) -> Task:
         case "clause":
             steps, values, answer, done = [look], [clause], clause, f"It says {clause}."
         case "firm":
-            find = Step(f"First I need the agreement with {firm}.", "search", f"agreement with {firm}")
+            find = Step(
+                f"First I need the agreement with {firm}.", "search", f"agreement with {firm}"
+            )
             steps, values = [find, replace(look, thought=f"Its number is {no}.")], [no, clause]
             answer, done = clause, f"It says {clause}."
         case "nights":
-            find = Step(f"{n} nights: I need the hotel limit in {country}.", "search", f"hotel limit {country}")
-            steps, values = [find, Step(f"One night is {limit}.", "calculate", f"{n} * {limit}")], [limit]
+            find = Step(
+                f"{n} nights: I need the hotel limit in {country}.",
+                "search",
+                f"hotel limit {country}",
+            )
+            steps, values = (
+                [find, Step(f"One night is {limit}.", "calculate", f"{n} * {limit}")],
+                [limit],
+            )
             answer = plain(n * _number(limit))
         case "basket":
-            total = Step(f"{_start(b)} costs {two}. Now {n} and {m} pieces.", "calculate", f"{n} * {one} + {m} * {two}")
+            total = Step(
+                f"{_start(b)} costs {two}. Now {n} and {m} pieces.",
+                "calculate",
+                f"{n} * {one} + {m} * {two}",
+            )
             first = replace(first, thought=f"{n} and {m} pieces: I need two prices, first {a}.")
             steps, values = [first, second, total], [one, two]
             answer = plain(n * _number(one) + m * _number(two))
         case "gap":
-            total = Step(f"{_start(b)} costs {two}. Now the difference.", "calculate", f"{one} - {two}")
+            total = Step(
+                f"{_start(b)} costs {two}. Now the difference.", "calculate", f"{one} - {two}"
+            )
             first = replace(first, thought=f"A difference: I need two prices, first {a}.")
             steps, values = [first, second, total], [one, two]
             answer = plain(_number(one) - _number(two))
-    text = rng.choice(_WORDINGS[split][kind]).format(a=a, b=b, n=n, m=m, c=country, no=no, firm=firm, q=question)
+    text = rng.choice(_WORDINGS[split][kind]).format(
+        a=a, b=b, n=n, m=m, c=country, no=no, firm=firm, q=question
+    )
     return Task(kind, _start(text), answer, (*steps, Step(done, "finish", answer)), tuple(values))
 
 
@@ -295,7 +360,11 @@ def _number(text: str) -> float:
 
 def plain(number: float) -> str:
     """Rounded to two decimals, and 12.0 as 12."""
-    return f"{round(number, 2):g}" if abs(number) < 1e5 and round(number, 2) == round(number) else f"{number:.2f}".rstrip("0").rstrip(".")
+    return (
+        f"{round(number, 2):g}"
+        if abs(number) < 1e5 and round(number, 2) == round(number)
+        else f"{number:.2f}".rstrip("0").rstrip(".")
+    )
 
 
 def right(task: Task, answer: str | None) -> bool:

@@ -6,12 +6,11 @@ Recipe 2.1 builds it, 2.8 asks how far its measures may be trusted.
 import re
 from collections.abc import Sequence
 
-INSTRUCTION = (
-    "You answer questions from a passage. Copy the one sentence of the passage that answers the question, word for word."
-)
+INSTRUCTION = "You answer questions from a passage. Copy the one sentence of the passage that answers the question, word for word."
 MAX_NEW_TOKENS = 40
 
-_known: dict[tuple[str, str], str] = {}  # techniques of one recipe mostly find the same best passage
+# Techniques of one recipe mostly find the same best passage
+_known: dict[tuple[str, str], str] = {}
 
 
 def prompt(question: str, passage: str) -> list[dict[str, str]]:
@@ -34,7 +33,9 @@ def read(questions: Sequence[str], passages: Sequence[str]) -> list[str]:
     pairs = list(zip(questions, passages, strict=True))
     new = [pair for pair in dict.fromkeys(pairs) if pair not in _known]
     if new:
-        answers = llm.chat_batch([prompt(*pair) for pair in new], max_new_tokens=MAX_NEW_TOKENS, batch_size=32)
+        answers = llm.chat_batch(
+            [prompt(*pair) for pair in new], max_new_tokens=MAX_NEW_TOKENS, batch_size=32
+        )
         _known.update(zip(new, answers, strict=True))
     return [_known[pair] for pair in pairs]
 

@@ -44,7 +44,9 @@ class Request:
 
 @functools.cache
 def _texts() -> dict:
-    return tomllib.loads((Path(__file__).parent / "datasets" / "routing.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(
+        (Path(__file__).parent / "datasets" / "routing.toml").read_text(encoding="utf-8")
+    )
 
 
 def replies() -> dict[str, str]:
@@ -75,7 +77,12 @@ def requests(split: str, seed: int = 0, tools: int = 30) -> list[Request]:
     else:
         jobs = [Request(text, "tools") for text in texts["tools"][split]]
     template = [Request(text, "template", reply=reply) for reply, text in texts["template"][split]]
-    return [*sources[split](), *jobs, *template, *(Request(text, "human") for text in texts["human"][split])]
+    return [
+        *sources[split](),
+        *jobs,
+        *template,
+        *(Request(text, "human") for text in texts["human"][split]),
+    ]
 
 
 def sample(requests: list[Request], seed: int = 0, **counts: int) -> list[Request]:
@@ -91,7 +98,9 @@ def sample(requests: list[Request], seed: int = 0, **counts: int) -> list[Reques
 
 def kind_of(request: Request) -> str:
     """The route, or "unanswerable"."""
-    return "unanswerable" if request.route == "documents" and not request.question else request.route
+    return (
+        "unanswerable" if request.route == "documents" and not request.question else request.route
+    )
 
 
 def _questions(questions: list[data.Question]) -> list[Request]:
@@ -101,5 +110,10 @@ def _questions(questions: list[data.Question]) -> list[Request]:
 def _dialogues(split: str) -> list[Request]:
     """The turns of the chats, each as a question that stands alone, and questions without an answer."""
     turns = [turn for chat in data.dialogues(split) for turn in chat if turn.standalone.isascii()]
-    lost = [Request(text, "documents") for text in data.business_unanswerable(split) if text.isascii()]
-    return [*(Request(turn.standalone, "documents", question=turn.question) for turn in turns), *lost]
+    lost = [
+        Request(text, "documents") for text in data.business_unanswerable(split) if text.isascii()
+    ]
+    return [
+        *(Request(turn.standalone, "documents", question=turn.question) for turn in turns),
+        *lost,
+    ]

@@ -82,14 +82,23 @@ def install() -> None:
         return
     apt, brew = ([*dict.fromkeys(PACKAGES[program][i] for program in programs)] for i in (0, 1))
     if shutil.which("apt-get"):
-        commands = [["apt-get", "update", "-q"], ["apt-get", "install", "-qy", "--no-install-recommends", *apt]]
+        commands = [
+            ["apt-get", "update", "-q"],
+            ["apt-get", "install", "-qy", "--no-install-recommends", *apt],
+        ]
     elif shutil.which("brew"):
         commands = [["brew", "install", *brew]]
     else:
-        raise ServerError(f"neither apt-get nor Homebrew is here: install {', '.join(programs)} by other means")
+        raise ServerError(
+            f"neither apt-get nor Homebrew is here: install {', '.join(programs)} by other means"
+        )
     for command in commands:
-        if subprocess.run(command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}).returncode:
-            raise ServerError(f"`{' '.join(command)}` failed, as it says above; it needs an administrator's rights")
+        if subprocess.run(
+            command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        ).returncode:
+            raise ServerError(
+                f"`{' '.join(command)}` failed, as it says above; it needs an administrator's rights"
+            )
 
 
 class Server:
@@ -117,7 +126,9 @@ class Server:
         """Start it, again if it was stopped or killed, and wait until it listens."""
         name = Path(self.command[0]).name
         if listening(self.port):
-            raise ServerError(f"port {self.port} is taken: stop what listens there, or choose another port for {name}")
+            raise ServerError(
+                f"port {self.port} is taken: stop what listens there, or choose another port for {name}"
+            )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -127,7 +138,11 @@ class Server:
             code = self._process.poll()
             if code is not None or time.monotonic() > end:
                 self.kill()
-                what = f"does not listen after {self._wait:.0f} s" if code is None else f"ended with code {code}"
+                what = (
+                    f"does not listen after {self._wait:.0f} s"
+                    if code is None
+                    else f"ended with code {code}"
+                )
                 said = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
                 raise ServerError(f"{name}, started on port {self.port}, {what}. It wrote:\n{said}")
             time.sleep(0.05)

@@ -82,7 +82,8 @@ def questions(split: str, n: int = 480, seed: int = 0) -> list[Question]:
         turn += 1
         wordings = family[split]
         text, sql = _fill(rng, wordings[round_ % len(wordings)], family["sql"], split)
-        for _ in range(30 if split != "train" else 0):  # as far as there are values, each gold SQL once
+        # As far as there are values, each gold SQL once
+        for _ in range(30 if split != "train" else 0):
             if sql in seen:
                 text, sql = _fill(rng, wordings[round_ % len(wordings)], family["sql"], split)
         if text not in seen:
@@ -96,7 +97,9 @@ def _fill(rng: random.Random, wording: str, sql: str, split: str) -> tuple[str, 
     said, meant = {}, {}
     for gap in dict.fromkeys(re.findall(r"{(\w+)}", sql)):
         values = _toml("sql_questions.toml")["values"][gap]
-        value = rng.choice(values["train"] if split == "train" else values.get("held", values["train"]))
+        value = rng.choice(
+            values["train"] if split == "train" else values.get("held", values["train"])
+        )
         said[gap], meant[gap] = (value, value) if isinstance(value, str) else value
     text = wording.format(**said)
     return text[0].upper() + text[1:], sql.format(**meant)
@@ -123,16 +126,24 @@ def flights(path: str | Path) -> Path:
     path = _fresh(path)
     with sqlite3.connect(path) as connection:
         for table, described in schema("flights").items():
-            frame = pd.read_csv(folder / ("flights.csv.zip" if table == "flights" else f"{table}.csv"))
+            frame = pd.read_csv(
+                folder / ("flights.csv.zip" if table == "flights" else f"{table}.csv")
+            )
             frame = frame[list(described["columns"])]
             for column in frame.columns[frame.dtypes == "float64"]:
-                if (frame[column].dropna() % 1 == 0).all():  # whole numbers, float only because some are missing
+                # Whole numbers, float only because some are missing
+                if (frame[column].dropna() % 1 == 0).all():
                     frame[column] = frame[column].astype("Int64")
             columns = ", ".join(f"{name} {_type(kind)}" for name, kind in frame.dtypes.items())
             connection.execute(f"CREATE TABLE {table} ({columns})")
-            values = [frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame]
+            values = [
+                frame[name].astype(object).where(frame[name].notna(), None).tolist()
+                for name in frame
+            ]
             marks = ", ".join("?" * len(values))
-            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", zip(*values, strict=True))
+            connection.executemany(
+                f"INSERT INTO {table} VALUES ({marks})", zip(*values, strict=True)
+            )
         for table, column in _INDEXES:
             connection.execute(f"CREATE INDEX {table}_{column} ON {table} ({column})")
     connection.close()
@@ -175,7 +186,12 @@ _STAFF = (
     "Livia Greco;Joana Pires;Kai Petersen;Liam Nolan;Marit Haug;Ottavio Riva;Nuno Tavares;Olaf Behrens;Peig Walsh;"
     "Runa Solberg;Sofia Matos;Timo Claasen;Una Keane;Vasco Leal;Wiebke Jansen;Xavier Lobo;Zelia Nunes"
 ).split(";")
-_TITLES = (("Sales Representative", 46000), ("Support Agent", 41000), ("Accountant", 58000), ("Buyer", 55000))
+_TITLES = (
+    ("Sales Representative", 46000),
+    ("Support Agent", 41000),
+    ("Accountant", 58000),
+    ("Buyer", 55000),
+)
 _CITIES = {
     "Germany": ("Hamburg", "Munich"), "France": ("Lyon", "Nantes"), "Spain": ("Bilbao", "Seville"),
     "Norway": ("Oslo", "Bergen"), "Ireland": ("Dublin", "Galway"), "Italy": ("Turin", "Milan"),
@@ -197,12 +213,21 @@ _SUPPLIERS = (("Halden Textiles", "Norway", 4), ("Baltic Canvas", "Estonia", 3),
 _PRODUCTS = {  # category: (suppliers, name and price)
     "tents": ((1, 2), "Alder 2:189;Alder 4:289;Brook Dome:149;Cirrus Tunnel:419;Dune Shelter:79"),
     "backpacks": ((1, 7), "Ridge 30:89;Ridge 50:139;Summit 65:199;Metro 20:59;Trail 25:72"),
-    "sleeping bags": ((5, 2), "Ember 0:219;Ember 10:119;Fjord Down:349;Lark Light:99;Nomad Quilt:159"),
+    "sleeping bags": (
+        (5, 2),
+        "Ember 0:219;Ember 10:119;Fjord Down:349;Lark Light:99;Nomad Quilt:159",
+    ),
     "boots": ((3,), "Granite Mid:169;Granite Low:129;Marsh Boot:84;Pass GTX:229;Scree Runner:109"),
-    "jackets": ((1, 5), "Gale Shell:239;Harbour Parka:279;Kestrel Fleece:69;Monsoon Jacket:144;Tarn Vest:54"),
+    "jackets": (
+        (1, 5),
+        "Gale Shell:239;Harbour Parka:279;Kestrel Fleece:69;Monsoon Jacket:144;Tarn Vest:54",
+    ),
     "stoves": ((4,), "Spark Solo:45;Spark Duo:65;Alpine Burner:94;Ration Pot:29;Wick Lantern:35"),
     "climbing": ((8, 4), "Anchor Rope 60:154;Belay Kit:74;Cam Set:259;Chalk Bag:19;Helm Pro:82"),
-    "navigation": ((6, 7), "Compass One:39;Polar GPS:309;Track Watch:249;Map Case:24;Beacon Mini:179"),
+    "navigation": (
+        (6, 7),
+        "Compass One:39;Polar GPS:309;Track Watch:249;Map Case:24;Beacon Mini:179",
+    ),
 }
 _REASONS = ("damaged", "wrong size", "late", "unwanted")
 
@@ -221,7 +246,9 @@ def business(path: str | Path, seed: int = 0) -> Path:
             names, kinds = schema("business")[table]["columns"], _TYPES[table].split()
             columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, kinds, strict=True))
             connection.execute(f"CREATE TABLE {table} ({columns})")
-            connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(kinds))})", rows)
+            connection.executemany(
+                f"INSERT INTO {table} VALUES ({', '.join('?' * len(kinds))})", rows
+            )
     connection.close()
     return path
 
@@ -233,16 +260,21 @@ def _business(rng: random.Random) -> dict[str, list[tuple]]:
         return low + timedelta(rng.randint(0, (high - low).days))
 
     offices = [
-        (i, city, country, f"{2009 + 2 * i}-0{i}-15") for i, (city, country, _) in enumerate(_OFFICES, 1)
+        (i, city, country, f"{2009 + 2 * i}-0{i}-15")
+        for i, (city, country, _) in enumerate(_OFFICES, 1)
     ]
     seats = [office for office, (*_, size) in enumerate(_OFFICES, 1) for _ in range(size)]
     employees = []
     for i, (name, office) in enumerate(zip(_STAFF, seats, strict=True), 1):
-        title, pay = ("Office Manager", 74000) if office not in seats[: i - 1] else rng.choice(_TITLES)
+        title, pay = (
+            ("Office Manager", 74000) if office not in seats[: i - 1] else rng.choice(_TITLES)
+        )
         hired = day(date(2013, 1, 1), date(2023, 12, 31)).isoformat()
         manager = None if title == "Office Manager" else seats.index(office) + 1
         iban = f"XX{rng.randint(10, 99)} {rng.randint(1000, 9999)} {rng.randint(1000, 9999)}"
-        employees.append((i, name, title, office, manager, pay + 500 * rng.randint(-8, 8), hired, iban))
+        employees.append(
+            (i, name, title, office, manager, pay + 500 * rng.randint(-8, 8), hired, iban)
+        )
     people = [(country, name) for country, names in _CUSTOMERS.items() for name in names.split(";")]
     customers = [
         (i, name, rng.choice(_CITIES[country]), country, rng.choice(("consumer", "consumer", "business", "public")),
@@ -254,7 +286,17 @@ def _business(rng: random.Random) -> dict[str, list[tuple]]:
     for category, (makers, listed) in _PRODUCTS.items():
         for name, price in (entry.split(":") for entry in listed.split(";")):
             cost = round(int(price) * rng.uniform(0.4, 0.7), 2)
-            products.append((len(products) + 1, name, category, float(price), cost, rng.randint(0, 60), rng.choice(makers)))
+            products.append(
+                (
+                    len(products) + 1,
+                    name,
+                    category,
+                    float(price),
+                    cost,
+                    rng.randint(0, 60),
+                    rng.choice(makers),
+                )
+            )
 
     tables: dict[str, list[tuple]] = {
         "offices": offices, "employees": employees, "customers": customers, "suppliers": suppliers, "products": products,
@@ -263,15 +305,22 @@ def _business(rng: random.Random) -> dict[str, list[tuple]]:
     buyers = [i for i, *_ in customers if i % 9]  # every ninth never buys
     weights = [rng.paretovariate(1.6) for _ in buyers]
     popular = [rng.paretovariate(2) for _ in products]
-    sellers = [i for i, _, title, *_ in employees if title in ("Sales Representative", "Office Manager")]
+    sellers = [
+        i for i, _, title, *_ in employees if title in ("Sales Representative", "Office Manager")
+    ]
     for order, ordered in enumerate(sorted(day(first, last) for _ in range(360)), 1):
-        status = rng.choices(("delivered", "shipped", "paid", "open", "cancelled"), (68, 10, 8, 8, 6))[0]
+        status = rng.choices(
+            ("delivered", "shipped", "paid", "open", "cancelled"), (68, 10, 8, 8, 6)
+        )[0]
         buyer = rng.choices(buyers, weights)[0]
         tables["orders"].append((order, buyer, rng.choice(sellers), ordered.isoformat(), status))
         bought = dict(rng.choices(list(enumerate(products)), popular, k=rng.randint(1, 4)))
         total = 0.0
         for product, _, _, price, *_ in bought.values():
-            quantity, paid = rng.choice((1, 1, 1, 2, 2, 3)), round(price * rng.choice((1, 1, 1, 0.9, 0.8)), 2)
+            quantity, paid = (
+                rng.choice((1, 1, 1, 2, 2, 3)),
+                round(price * rng.choice((1, 1, 1, 0.9, 0.8)), 2),
+            )
             total += quantity * paid
             tables["order_items"].append((order, product, quantity, paid))
             if status == "delivered" and rng.random() < 0.09:
@@ -281,13 +330,21 @@ def _business(rng: random.Random) -> dict[str, list[tuple]]:
         if status in ("delivered", "shipped", "paid"):
             method = rng.choices(("card", "transfer", "invoice", "voucher"), (55, 20, 18, 7))[0]
             paid_on = (ordered + timedelta(rng.randint(0, 14))).isoformat()
-            tables["payments"].append((len(tables["payments"]) + 1, order, paid_on, round(total, 2), method))
+            tables["payments"].append(
+                (len(tables["payments"]) + 1, order, paid_on, round(total, 2), method)
+            )
         if status in ("delivered", "shipped"):
             sent = ordered + timedelta(rng.randint(1, 6))
-            arrived = (sent + timedelta(rng.randint(1, 9))).isoformat() if status == "delivered" else None
-            carrier = rng.choices(("Swift Parcel", "Blue Post", "NordFreight", "CityBike"), (45, 30, 15, 10))[0]
+            arrived = (
+                (sent + timedelta(rng.randint(1, 9))).isoformat() if status == "delivered" else None
+            )
+            carrier = rng.choices(
+                ("Swift Parcel", "Blue Post", "NordFreight", "CityBike"), (45, 30, 15, 10)
+            )[0]
             fee = round(4 + 0.02 * total + rng.uniform(0, 6), 2)
-            tables["shipments"].append((len(tables["shipments"]) + 1, order, carrier, sent.isoformat(), arrived, fee))
+            tables["shipments"].append(
+                (len(tables["shipments"]) + 1, order, carrier, sent.isoformat(), arrived, fee)
+            )
     return tables
 
 
@@ -303,8 +360,12 @@ def to_postgres(path: str | Path, dsn: str, schema: str) -> None:
     with psycopg.connect(dsn) as target:
         target.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
         target.execute(f'CREATE SCHEMA "{schema}"')
-        for (table,) in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            columns = [(row[1], kinds[row[2]]) for row in source.execute(f"PRAGMA table_info({table})")]
+        for (table,) in source.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+        ).fetchall():
+            columns = [
+                (row[1], kinds[row[2]]) for row in source.execute(f"PRAGMA table_info({table})")
+            ]
             definition = ", ".join(f'"{name}" {kind}' for name, kind in columns)
             target.execute(f'CREATE TABLE "{schema}"."{table}" ({definition})')
             with target.cursor().copy(f'COPY "{schema}"."{table}" FROM STDIN (FORMAT csv)') as copy:
@@ -312,7 +373,9 @@ def to_postgres(path: str | Path, dsn: str, schema: str) -> None:
                 while batch := rows.fetchmany(20_000):
                     copy.write(_csv(batch))
         target.execute(f'SET LOCAL search_path = "{schema}"')
-        for (index,) in source.execute("SELECT sql FROM sqlite_master WHERE type = 'index'").fetchall():
+        for (index,) in source.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'index'"
+        ).fetchall():
             target.execute(index)
         target.execute("ANALYZE")
     source.close()
@@ -320,5 +383,6 @@ def to_postgres(path: str | Path, dsn: str, schema: str) -> None:
 
 def _csv(rows: Iterable[Sequence]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)  # None becomes an empty field, which COPY reads as NULL
+    # None becomes an empty field, which COPY reads as NULL
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

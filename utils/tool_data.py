@@ -46,7 +46,16 @@ _TRAIN_CITIES = (
     "Melbourne Auckland Dakar Lagos Accra Tunis Rabat Istanbul Ankara Kyiv Riga Vilnius Tallinn Stockholm "
     "Gothenburg Bergen Hamburg Cologne Munich Lyon Marseille Bordeaux Naples Milan Turin Porto Seville Valencia "
     "Montreal Vancouver Quito Havana Panama Medellin Brasilia Recife Osaka Kyoto Taipei Hanoi Kathmandu Colombo"
-).split() + ["New York", "San Diego", "Los Angeles", "Rio de Janeiro", "Hong Kong", "Cape Town", "Tel Aviv", "Las Vegas"]
+).split() + [
+    "New York",
+    "San Diego",
+    "Los Angeles",
+    "Rio de Janeiro",
+    "Hong Kong",
+    "Cape Town",
+    "Tel Aviv",
+    "Las Vegas",
+]
 _HELD_CITIES = (
     "Helsinki Toronto Nairobi Santiago Bangkok Manila Budapest Copenhagen Glasgow Phoenix Krakow Perth Izmir "
     "Leipzig Bogota"
@@ -57,8 +66,24 @@ _TRAIN_PEOPLE = (
     "Karim Laura Mateo Nadia Oscar Paula Quentin Rosa Stefan Tanya Umar Vera Walter Xenia Yusuf Zoe Aisha Bruno "
     "Chloe Diego Esther Frank Gita Henrik Irina Julian Katya Leon Mina Noah Petra Ravi Sofia Theo Ursula Victor "
     "Wendy Amir Bianca Colin Daria"
-).split() + ["Li Wei", "Ana Torres", "John Smith", "Eva Novak", "Omar Haddad", "Kim Park", "Jean Dupont", "Mary Jones",
-             "Ivan Petrov", "Nina Berg", "Paul Meyer", "Sara Lind", "Ken Ito", "Ruth Cohen", "Max Weber", "Lena Koch"]
+).split() + [
+    "Li Wei",
+    "Ana Torres",
+    "John Smith",
+    "Eva Novak",
+    "Omar Haddad",
+    "Kim Park",
+    "Jean Dupont",
+    "Mary Jones",
+    "Ivan Petrov",
+    "Nina Berg",
+    "Paul Meyer",
+    "Sara Lind",
+    "Ken Ito",
+    "Ruth Cohen",
+    "Max Weber",
+    "Lena Koch",
+]
 _HELD_PEOPLE = (
     "Elena Marcus Fatima Jorge Ingrid Rashid Beatrice Tomas Mei Gareth Salma Viktor"
 ).split() + ["Dana Fischer", "Pedro Alves", "Hana Suzuki", "Claire Martin"]
@@ -69,7 +94,9 @@ _TRAIN_SUBJECTS = (
     "new website;price list;sales figures;hiring plan;bug report;release notes;office move;meeting notes;"
     "product demo;customer feedback;security audit;expense report;board meeting;project status;annual review"
 ).split(";")
-_HELD_SUBJECTS = "parking permit;server migration;press release;catering;insurance;test results;visa;merger".split(";")
+_HELD_SUBJECTS = "parking permit;server migration;press release;catering;insurance;test results;visa;merger".split(
+    ";"
+)
 
 _BASE = ["USD", "EUR", "GBP"]
 _WORDS = {"USD": "dollars", "EUR": "euros", "GBP": "pounds", "JPY": "yen", "INR": "rupees"}
@@ -79,7 +106,9 @@ RATES = {"USD": 1.0, "EUR": 0.92, "GBP": 0.79, "JPY": 151.0, "CHF": 0.88, "CAD":
 _HELD_CURRENCIES = ["SEK", "NZD", "PLN", "MXN"]
 
 # The last digit keeps training and held-out orders apart.
-_TRAIN_ORDERS = [n for n in random.Random(1).sample(range(1000, 100_000), 420) if n % 10 not in (3, 7)]
+_TRAIN_ORDERS = [
+    n for n in random.Random(1).sample(range(1000, 100_000), 420) if n % 10 not in (3, 7)
+]
 _HELD_ORDERS = [n for n in random.Random(2).sample(range(1000, 100_000), 420) if n % 10 in (3, 7)]
 
 TRAIN = Names(_TRAIN_CITIES, _TRAIN_PEOPLE, _TRAIN_ORDERS, _TRAIN_SUBJECTS,
@@ -98,7 +127,9 @@ def _short(number: float, decimals: int = 2) -> int | float:
 
 SKIES = ["sunny", "cloudy", "rain", "snow", "fog", "storm"]
 _rng = random.Random(0)
-WEATHER = {city: (_rng.randint(-9, 38), _rng.choice(SKIES)) for city in [*_TRAIN_CITIES, *_HELD_CITIES]}
+WEATHER = {
+    city: (_rng.randint(-9, 38), _rng.choice(SKIES)) for city in [*_TRAIN_CITIES, *_HELD_CITIES]
+}
 ORDERS = {
     number: (_rng.choice(["paid", "packed", "shipped", "delivered", "cancelled"]),
              _short(_rng.uniform(5, 900), _rng.choice([0, 1, 2])), _rng.choice(_BASE))
@@ -143,7 +174,12 @@ def send_email(to: str, subject: str) -> dict[str, Any]:
     return {"sent": True}
 
 
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def calculate(expression: str) -> dict[str, Any]:
@@ -214,7 +250,6 @@ def _find(table: dict, key: Any, what: str) -> Any:
     return table[key]
 
 
-
 # ------------------------------------------------------------------ families
 # A family is one kind of task: phrasings, the calls that solve it, and what to
 # say in the end. The values of a later call come from earlier results.
@@ -282,7 +317,12 @@ def _order_slots(rng: random.Random, names: Names) -> Slots:
     order_id = rng.choice(names.orders)
     target = rng.choice([c for c in names.currencies if c != ORDERS[order_id][2]])
     people = rng.randint(2, 9)
-    return {"order_id": order_id, "people": people, "target": target, "target_said": _said(rng, target)}
+    return {
+        "order_id": order_id,
+        "people": people,
+        "target": target,
+        "target_said": _said(rng, target),
+    }
 
 
 def _mail_slots(rng: random.Random, names: Names) -> Slots:
@@ -291,9 +331,15 @@ def _mail_slots(rng: random.Random, names: Names) -> Slots:
 
 
 def _sum_slots(rng: random.Random, names: Names) -> Slots:
-    a, b = (rng.choice([rng.randint(2, 99), rng.randint(100, 9999), _short(rng.uniform(1, 99), 1)]) for _ in "ab")
+    a, b = (
+        rng.choice([rng.randint(2, 99), rng.randint(100, 9999), _short(rng.uniform(1, 99), 1)])
+        for _ in "ab"
+    )
     sign, word = rng.choice([("+", "plus"), ("-", "minus"), ("*", "times"), ("/", "divided by")])
-    return {"sum": f"{a} {sign} {b}", "sum_said": rng.choice([f"{a} {sign} {b}", f"{a} {word} {b}"])}
+    return {
+        "sum": f"{a} {sign} {b}",
+        "sum_said": rng.choice([f"{a} {sign} {b}", f"{a} {word} {b}"]),
+    }
 
 
 FAMILIES = [
@@ -373,8 +419,30 @@ FAMILIES = [
 SINGLE = [family for family in FAMILIES if len(family.plan) == 1]
 DOUBLE = [family for family in FAMILIES if len(family.plan) == 2]
 
-_OPENINGS = ["", "", "", "", "Hi! ", "Hello. ", "Quick question: ", "Next one. ", "Good morning. ", "One more thing: "]
-_CLOSINGS = ["", "", "", "", "", "", " Thanks!", " Thank you.", " Please be quick.", " It's urgent."]
+_OPENINGS = [
+    "",
+    "",
+    "",
+    "",
+    "Hi! ",
+    "Hello. ",
+    "Quick question: ",
+    "Next one. ",
+    "Good morning. ",
+    "One more thing: ",
+]
+_CLOSINGS = [
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    " Thanks!",
+    " Thank you.",
+    " Please be quick.",
+    " It's urgent.",
+]
 
 # ------------------------------------------------------------------- samples
 
@@ -447,20 +515,35 @@ def _solve(family: Family, rng: random.Random, held: bool) -> Task:
         calls.append(step(slots, [json.loads(result) for result in results]))
         results.append(run(*calls[-1]))
     parsed = [json.loads(result) for result in results]
-    return Task(family.name, user, calls, results, family.answer(slots, parsed), family.facts(slots, parsed))
+    return Task(
+        family.name, user, calls, results, family.answer(slots, parsed), family.facts(slots, parsed)
+    )
 
 
 def _fail(task: Task, rng: random.Random) -> Task:
     """The same task, but its first tool fails, which the answer must report."""
-    error = rng.choice(["timeout", "service unavailable", "permission denied", "not found", "internal error"])
-    return Task("error", task.user, task.calls[:1], [json.dumps({"error": error})], f"That did not work: {error}.", [error])
+    error = rng.choice(
+        ["timeout", "service unavailable", "permission denied", "not found", "internal error"]
+    )
+    return Task(
+        "error",
+        task.user,
+        task.calls[:1],
+        [json.dumps({"error": error})],
+        f"That did not work: {error}.",
+        [error],
+    )
 
 
 def turns(task: Task) -> list[dict[str, Any]]:
     """A task as OpenAI messages: user, calls with their results, final answer."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": task.user}]
     for i, ((name, arguments), result) in enumerate(zip(task.calls, task.results, strict=True)):
-        call = {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        call = {
+            "id": f"call_{i}",
+            "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments)},
+        }
         messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
         messages.append({"role": "tool", "tool_call_id": f"call_{i}", "content": result})
     return [*messages, {"role": "assistant", "content": task.answer}]
@@ -486,7 +569,11 @@ def conversations(seed: int, n: int, tasks_each: int = 3) -> list[Conversation]:
         tasks = [_draw(rng) for _ in range(tasks_each)]
         needed = {name for task in tasks for name, _ in task.calls}
         keep_all = rng.random() < 0.5
-        tools = [tool for tool in TOOLS if keep_all or tool["function"]["name"] in needed or rng.random() < 0.5]
+        tools = [
+            tool
+            for tool in TOOLS
+            if keep_all or tool["function"]["name"] in needed or rng.random() < 0.5
+        ]
         rng.shuffle(tools)
         result.append(([message for task in tasks for message in turns(task)], tools))
     return result
@@ -509,7 +596,9 @@ def tasks(seed: int, n: int) -> list[Task]:
     """
     rng = random.Random(f"held out {seed}")
     double = round(n / 3)
-    wanted = [SINGLE[i % len(SINGLE)] for i in range(n - double)] + [DOUBLE[i % len(DOUBLE)] for i in range(double)]
+    wanted = [SINGLE[i % len(SINGLE)] for i in range(n - double)] + [
+        DOUBLE[i % len(DOUBLE)] for i in range(double)
+    ]
     return rng.sample([_solve(family, rng, held=True) for family in wanted], n)
 
 
@@ -521,16 +610,21 @@ def steps(seed: int, n: int) -> dict[str, list[Step]]:
     """
     rng = random.Random(f"steps {seed}")
     talk = PHRASINGS["talk"]["held_out"]
-    result: dict[str, list[Step]] = {kind: [] for kind in ("call", "second", "answer", "talk", "no_tool")}
+    result: dict[str, list[Step]] = {
+        kind: [] for kind in ("call", "second", "answer", "talk", "no_tool")
+    }
     for i in range(n):
         first, second, answered, lost = (
-            _solve(families[i % len(families)], rng, held=True) for families in (FAMILIES, DOUBLE, FAMILIES, FAMILIES)
+            _solve(families[i % len(families)], rng, held=True)
+            for families in (FAMILIES, DOUBLE, FAMILIES, FAMILIES)
         )
         said = [{"role": "user", "content": talk[i % len(talk)]}]
         others = [tool for tool in TOOLS if tool["function"]["name"] != lost.calls[0][0]]
         result["call"].append(Step("call", turns(first)[:1], TOOLS, first.calls[0]))
         result["second"].append(Step("second", turns(second)[:3], TOOLS, second.calls[1]))
-        result["answer"].append(Step("answer", turns(answered)[:-1], TOOLS, None, answered.answer, answered.facts))
+        result["answer"].append(
+            Step("answer", turns(answered)[:-1], TOOLS, None, answered.answer, answered.facts)
+        )
         result["talk"].append(Step("talk", said, TOOLS))
         result["no_tool"].append(Step("no_tool", turns(lost)[:1], others))
     return result

@@ -19,7 +19,12 @@ INSTRUCTION = "To use a tool, reply with one JSON object. Otherwise reply in pla
 # Spaced exactly as json.dumps does it: a small model has learned one way, and a
 # grammar that forces another makes its choices worse. Lenient: keywords that
 # llguidance does not know are ignored (by default they void the whole grammar).
-_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": True}
+_JSON_STYLE = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": True,
+}
 
 
 def signature(tool: dict[str, Any]) -> str:
@@ -63,7 +68,9 @@ def render(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[
     listing = [INSTRUCTION, *map(signature, tools)] if tools else []
     head = "\n".join([*filter(None, system), *listing]) or DEFAULT_SYSTEM
     turns = [
-        {"role": m["role"], "content": _turn(m)} for m in messages if m["role"] not in ("system", "developer")
+        {"role": m["role"], "content": _turn(m)}
+        for m in messages
+        if m["role"] not in ("system", "developer")
     ]
     return [{"role": "system", "content": head}, *turns]
 
@@ -164,7 +171,10 @@ def _no_constant(word: str) -> None:
 
 
 def _turn(message: dict[str, Any]) -> str:
-    calls = [call(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or []]
+    calls = [
+        call(c["function"]["name"], c["function"]["arguments"])
+        for c in message.get("tool_calls") or []
+    ]
     return "\n".join(filter(None, [_text(message), *calls]))
 
 
@@ -186,7 +196,9 @@ def _type(part: dict[str, Any], root: dict[str, Any]) -> str:
         # A definition may contain itself: only its name is written below the first level.
         return _type(definitions.get(name, {}), {}) if name in definitions else "object"
     if "enum" in part or "const" in part:
-        return "|".join(json.dumps(v, ensure_ascii=False) for v in part.get("enum", [part.get("const")]))
+        return "|".join(
+            json.dumps(v, ensure_ascii=False) for v in part.get("enum", [part.get("const")])
+        )
     if "anyOf" in part or "oneOf" in part:
         return "|".join(_type(p, root) for p in part.get("anyOf") or part.get("oneOf"))
     kind = part.get("type", "any")
@@ -201,4 +213,10 @@ def _type(part: dict[str, Any], root: dict[str, Any]) -> str:
 def _arguments_schema(tool: dict[str, Any]) -> dict[str, Any]:
     schema = dict(tool["function"].get("parameters") or {})
     # A schema without this line admits any further key, which nobody means.
-    return {"type": "object", "properties": {}, "additionalProperties": False, **schema, "x-guidance": _JSON_STYLE}
+    return {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+        **schema,
+        "x-guidance": _JSON_STYLE,
+    }

@@ -35,7 +35,9 @@ class Process:
 
     def __init__(self, source: str | Path, name: str):
         command = [sys.executable, "-W", "ignore", "-m", "utils.vectors", str(source), name]
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(
+            filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
+        )
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -99,7 +101,8 @@ class Postgres:
         main = psutil.Process(self._server.get_pid())
         total = 0
         for process in [main, *main.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):  # a connection's process ends a moment after the connection
+            # A connection's process ends a moment after the connection
+            with suppress(psutil.NoSuchProcess):
                 total += getattr(process.memory_full_info(), "pss", process.memory_info().rss)
         return total / 1e6
 
@@ -155,7 +158,8 @@ def _serve(source: str, name: str) -> None:
             if method == "open":
                 engine, value = space[name](*arguments), None
             elif method == "memory":
-                used = psutil.Process().memory_info()  # without files that are mapped: the kernel drops those at will
+                # Without files that are mapped: the kernel drops those at will
+                used = psutil.Process().memory_info()
                 value = (used.rss - getattr(used, "shared", 0)) / 1e6
             else:
                 value = getattr(engine, method)(*arguments)

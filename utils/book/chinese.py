@@ -34,7 +34,9 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=discover.RawHelp,
     )
-    parser.add_argument("--confirm", nargs="*", metavar="2.1", help="these recipes were compared in both languages")
+    parser.add_argument(
+        "--confirm", nargs="*", metavar="2.1", help="these recipes were compared in both languages"
+    )
     return parser
 
 
@@ -71,9 +73,15 @@ def out_of_step() -> list[str]:
         if recipe.number not in words:
             found.append(f"docs/zh.toml has nothing for {recipe.number} {recipe.title}")
         elif words[recipe.number].get("pair") != pair(recipe, words[recipe.number]):
-            found.append(f"{recipe.number}: English or Chinese changed alone; compare the two, then: python -m utils.book chinese --confirm {recipe.number}")
+            found.append(
+                f"{recipe.number}: English or Chinese changed alone; compare the two, then: python -m utils.book chinese --confirm {recipe.number}"
+            )
     known = {recipe.number for recipe in discover.recipes()}
-    return found + [f"docs/zh.toml has {number}, which the book does not have" for number in words if number not in known]
+    return found + [
+        f"docs/zh.toml has {number}, which the book does not have"
+        for number in words
+        if number not in known
+    ]
 
 
 def confirm(numbers: list[str]) -> None:
@@ -112,11 +120,17 @@ def made() -> dict[Path, str]:
             f"CPU 时间与峰值内存取自随书提交的那一次运行：两个核心，无 GPU。\n\n## 先后关系\n\n"
             f"```mermaid\n{pages.graph(recipes, {number: entry['title'] for number, entry in words.items()})}\n```\n"
         )
-        tables.append(f"### [{heading}]({chapter}/README.zh-CN.md)\n\n{about}\n\n{table(recipes, words, '.')}")
-    asked = "\n".join(f"| {entry['zh']} | {links(entry['recipes'], words)} |" for entry in book["tasks"])
+        tables.append(
+            f"### [{heading}]({chapter}/README.zh-CN.md)\n\n{about}\n\n{table(recipes, words, '.')}"
+        )
+    asked = "\n".join(
+        f"| {entry['zh']} | {links(entry['recipes'], words)} |" for entry in book["tasks"]
+    )
     result[Path("README.zh-CN.md")] = HOME.format(
         address=repository.address(),
-        paths=pages.paths({number: entry["title"] for number, entry in words.items()}), tables="\n".join(tables), tasks=f"| 你遇到的问题 | 看这里 |\n|---|---|\n{asked}",
+        paths=pages.paths({number: entry["title"] for number, entry in words.items()}),
+        tables="\n".join(tables),
+        tasks=f"| 你遇到的问题 | 看这里 |\n|---|---|\n{asked}",
     )
     return result
 
@@ -130,7 +144,9 @@ def table(recipes: list[Recipe], words: dict, folder: str) -> str:
             f"| [{recipe.number} {said['title']}]({folder}/{recipe.name}.ipynb) | {said['promise']} | {said['summary']} "
             f"| {frontmatter.seconds(cost)} | {frontmatter.memory(cost)} |\n"
         )
-    return f"| 配方 | 你会得到 | 实测结论 | CPU 时间 | 内存 |\n|---|---|---|---|---|\n{''.join(rows)}"
+    return (
+        f"| 配方 | 你会得到 | 实测结论 | CPU 时间 | 内存 |\n|---|---|---|---|---|\n{''.join(rows)}"
+    )
 
 
 def links(numbers: list[str], words: dict) -> str:

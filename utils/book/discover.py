@@ -100,11 +100,15 @@ def resolve(spec: str | None) -> list[Recipe]:
     if Path(spec).is_absolute() and Path(spec).is_relative_to(ROOT):
         spec = str(Path(spec).relative_to(ROOT))
     found = [
-        r for r in known if not spec or spec in (r.number, r.chapter, r.name) or r.name.startswith(f"{spec}_")
+        r
+        for r in known
+        if not spec or spec in (r.number, r.chapter, r.name) or r.name.startswith(f"{spec}_")
     ]
     if not found:
         listing = "".join(f"\n  {r.number:5} {r.name}" for r in known)
-        raise BookError(f"no recipe is called {spec!r}; name it by its number or its path:{listing}")
+        raise BookError(
+            f"no recipe is called {spec!r}; name it by its number or its path:{listing}"
+        )
     return found
 
 

@@ -259,7 +259,9 @@ def wide_table(cell: dict) -> str:
     heads = [column if isinstance(column, tuple) else (column,) for column in table.columns]
     table.columns = [" ".join(h for h in head if not h.startswith("Unnamed: ")) for head in heads]
     text = table.to_string(index=False, na_rep="")
-    return text if len(text.partition("\n")[0]) <= shutil.get_terminal_size((160, 24)).columns else ""
+    return (
+        text if len(text.partition("\n")[0]) <= shutil.get_terminal_size((160, 24)).columns else ""
+    )
 
 
 def show(recipe: Recipe) -> None:
@@ -274,7 +276,8 @@ def show(recipe: Recipe) -> None:
     for cell in discover.tagged(nb, "results"):
         print("\n" + (wide_table(cell) or discover.output_text(cell).strip("\n")))
     html, _ = HTMLExporter().from_notebook_node(nb)
-    here = f"{repository.address()}/blob/main/{recipe.chapter}/"  # the page lies elsewhere than the notebook
+    # The page lies elsewhere than the notebook
+    here = f"{repository.address()}/blob/main/{recipe.chapter}/"
     html = re.sub(r'(<a href=")(?!https?:|#|mailto:)', rf"\1{here}", html)
     # Only MathJax and Mermaid stay: without a network the page then shows their source, and all the rest.
     html = re.sub(r'<script src="[^"]*require[^"]*"></script>', "", html)

@@ -36,7 +36,11 @@ def at_a_glance(nb, recipe: Recipe) -> str:
 
 def verified(cost: dict) -> str:
     """When `update` last executed it; nothing for a recipe that never ran."""
-    return f"\n\nLast verified: {cost['on']}, executed from top to bottom; all claims held." if "on" in cost else ""
+    return (
+        f"\n\nLast verified: {cost['on']}, executed from top to bottom; all claims held."
+        if "on" in cost
+        else ""
+    )
 
 
 def know_first(meta: dict, recipe: Recipe) -> str:

@@ -150,7 +150,12 @@ class Installer:
 
     def _run(self, *arguments: str | Path, quiet: bool = False) -> int:
         command = [str(part) for part in (*self.command, *arguments)]
-        where = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+        where = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+            "errors": "replace",
+        }
         with subprocess.Popen(command, env=self.environment, **where) as process:
             for line in process.stdout:
                 if not quiet and not CHANGE.match(line):

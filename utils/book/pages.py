@@ -16,8 +16,13 @@ from .discover import Recipe
 
 ASKED = re.compile(r"^[*(]*Asked in interviews", re.MULTILINE)
 QUESTION = re.compile(r"\*(?:Asked in interviews: )?([^*]{10,}?\?)\*")
-IN_LIST = re.compile(r"^\d+\. (?:\*An interviewer asks:\*|\([^)]*interview[^)]*\)) (.+?)\n\n", re.MULTILINE | re.DOTALL)
-PAPER = re.compile(r"\[([^\]]+)\]\((https?://(?:arxiv\.org|doi\.org|aclanthology\.org|papers\.nips\.cc)[^)\s]*)\)")
+IN_LIST = re.compile(
+    r"^\d+\. (?:\*An interviewer asks:\*|\([^)]*interview[^)]*\)) (.+?)\n\n",
+    re.MULTILINE | re.DOTALL,
+)
+PAPER = re.compile(
+    r"\[([^\]]+)\]\((https?://(?:arxiv\.org|doi\.org|aclanthology\.org|papers\.nips\.cc)[^)\s]*)\)"
+)
 
 
 def pages() -> dict[Path, str]:
@@ -27,7 +32,9 @@ def pages() -> dict[Path, str]:
     made = {Path("docs") / f"{name}.md": text for name, text in indexes(book, known).items()}
     for chapter in sorted({recipe.chapter for recipe in recipes}):
         inside = [recipe for recipe in recipes if recipe.chapter == chapter]
-        made[Path(chapter) / "README.md"] = chapter_page(inside, book["chapters"][inside[0].extra], known)
+        made[Path(chapter) / "README.md"] = chapter_page(
+            inside, book["chapters"][inside[0].extra], known
+        )
     return made
 
 
@@ -49,7 +56,9 @@ def chosen(numbers: Iterable[str], known: dict[str, Recipe]) -> list[Recipe]:
     """
     numbers = list(numbers)
     if missing := [number for number in numbers if number not in known]:
-        raise BookError(f"docs/book.toml names recipe {', '.join(missing)}, which the book does not have")
+        raise BookError(
+            f"docs/book.toml names recipe {', '.join(missing)}, which the book does not have"
+        )
     return [known[number] for number in numbers]
 
 
@@ -66,13 +75,17 @@ def chapter_page(recipes: list[Recipe], words: dict, known: dict[str, Recipe]) -
         "## Questions that it answers",
         "\n".join(f"- {question} {link(recipe)}" for question, recipe in asked),
         "## Recipes in reading order",
-        "| Recipe | Measured | CPU time | Memory |\n|---|---|---|---|\n" + "\n".join(row(recipe) for recipe in recipes),
+        "| Recipe | Measured | CPU time | Memory |\n|---|---|---|---|\n"
+        + "\n".join(row(recipe) for recipe in recipes),
         "CPU time and peak memory are those of the committed run, on two cores without a GPU.",
         "## What builds on what",
         f"```mermaid\n{graph(recipes)}\n```",
     ]
     if (discover.ROOT / chapter / "leaderboard.json").exists():
-        parts += ["## Leaderboard", "All techniques of the chapter on the same questions: [leaderboard](leaderboard.md)."]
+        parts += [
+            "## Leaderboard",
+            "All techniques of the chapter on the same questions: [leaderboard](leaderboard.md).",
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,10 +143,22 @@ def paths(chinese: dict[str, str] | None = None) -> str:
     known = {recipe.number: recipe for recipe in discover.recipes()}
     parts = []
     for path in read()["paths"]:
-        stages = [(zh if chinese else name, chosen(numbers, known)) for name, zh, numbers in path["stages"]]
-        steps = {name: ", ".join(f"[{label(recipe, chinese)}]({recipe.name}.ipynb)" for recipe in recipes) for name, recipes in stages}
+        stages = [
+            (zh if chinese else name, chosen(numbers, known))
+            for name, zh, numbers in path["stages"]
+        ]
+        steps = {
+            name: ", ".join(
+                f"[{label(recipe, chinese)}]({recipe.name}.ipynb)" for recipe in recipes
+            )
+            for name, recipes in stages
+        }
         lines = [f"- **{name}**: {links}" for name, links in steps.items()]
-        parts += [f"### {path['zh' if chinese else 'name']}", "\n".join(lines), f"```mermaid\n{path_map(stages, chinese)}\n```"]
+        parts += [
+            f"### {path['zh' if chinese else 'name']}",
+            "\n".join(lines),
+            f"```mermaid\n{path_map(stages, chinese)}\n```",
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,7 +168,13 @@ def path_map(stages: list[tuple[str, list[Recipe]]], titles: dict[str, str] | No
     for number, (name, recipes) in enumerate(stages, 1):
         boxes = ["  " + box(recipe, titles) for recipe in recipes]
         steps = " --> ".join(map(node, recipes))
-        lines += [f'  subgraph s{number}["{number}. {name}"]', "    direction LR", *boxes, f"    {steps}", "  end"]
+        lines += [
+            f'  subgraph s{number}["{number}. {name}"]',
+            "    direction LR",
+            *boxes,
+            f"    {steps}",
+            "  end",
+        ]
     lines.append("  " + " --> ".join(f"s{number}" for number in range(1, len(stages) + 1)))
     return "\n".join([*lines, *(click(recipe) for _, recipes in stages for recipe in recipes)])
 
@@ -177,7 +208,9 @@ def glossary(entries: list[dict], known: dict[str, Recipe]) -> str:
     rows = []
     for entry in sorted(entries, key=lambda entry: entry["term"].lower()):
         where = link(*chosen([entry["recipe"]], known))
-        rows.append(f"| **{entry['term']}** | {entry['zh']} | {entry['text']}<br>{entry['zh_text']} | {where} |")
+        rows.append(
+            f"| **{entry['term']}** | {entry['zh']} | {entry['text']}<br>{entry['zh_text']} | {where} |"
+        )
     return "# Glossary\n\nThe book's terms in English and Chinese (术语表).\n\n" + table(
         ("Term", "中文", "Meaning 释义", "Explained in"), rows
     )
@@ -195,7 +228,11 @@ def papers(recipes: list[Recipe]) -> str:
         f"- [{title}]({address}): {', '.join(link(recipe) for recipe in where)}"
         for address, (title, where) in sorted(found.items(), key=lambda item: item[1][0].lower())
     ]
-    return "# By paper\n\nThe papers that the recipes build, check or contradict.\n\n" + "\n".join(lines) + "\n"
+    return (
+        "# By paper\n\nThe papers that the recipes build, check or contradict.\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def interviews(recipes: list[Recipe]) -> str:

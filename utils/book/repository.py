@@ -75,7 +75,11 @@ def main(args: argparse.Namespace) -> int:
         raise BookError(f"{new} is not of the form https://github.com/OWNER/NAME")
     old = address()
     prose = [path for pattern in PROSE for path in sorted(discover.ROOT.glob(pattern))]
-    for path in (discover.ROOT / "pyproject.toml", *prose, *(recipe.path for recipe in discover.recipes())):
+    for path in (
+        discover.ROOT / "pyproject.toml",
+        *prose,
+        *(recipe.path for recipe in discover.recipes()),
+    ):
         text = path.read_text(encoding="utf-8")
         if (changed := replace_address(text, old, new)) != text:
             path.write_text(changed, encoding="utf-8")

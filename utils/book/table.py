@@ -64,7 +64,9 @@ def generated_pages(check: bool) -> bool:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if check:
-            print(f"{name} is not what the notebooks, docs/book.toml and docs/zh.toml say: python -m utils.book table")
+            print(
+                f"{name} is not what the notebooks, docs/book.toml and docs/zh.toml say: python -m utils.book table"
+            )
             return False
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -59,7 +59,9 @@ def write(recipe: Recipe, result: dict | None) -> bool:
     for cell, run in zip(own, executed, strict=True):
         cell.outputs, cell.execution_count = run.outputs, run.execution_count
     book = nb.metadata.setdefault("cookbook", nbformat.from_dict({}))
-    book.measured = steady(book.get("measured", {}), result) | {"on": f"{datetime.now(UTC):%Y-%m-%d}"}
+    book.measured = steady(book.get("measured", {}), result) | {
+        "on": f"{datetime.now(UTC):%Y-%m-%d}"
+    }
     normalise.tidy(nb, old)
     frontmatter.dress(nb, recipe)
     recipe.path.write_text(normalise.dumps(nb), encoding="utf-8")

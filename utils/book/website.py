@@ -52,8 +52,17 @@ def add_parser(subparsers) -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=discover.RawHelp,
     )
-    parser.add_argument("--fetch", action="store_true", help="only get MathJax and Mermaid, which needs the network once")
-    parser.add_argument("--serve", type=int, metavar="PORT", help="show it on this port of the loopback interface (0: any)")
+    parser.add_argument(
+        "--fetch",
+        action="store_true",
+        help="only get MathJax and Mermaid, which needs the network once",
+    )
+    parser.add_argument(
+        "--serve",
+        type=int,
+        metavar="PORT",
+        help="show it on this port of the loopback interface (0: any)",
+    )
     return parser
 
 
@@ -66,7 +75,11 @@ def main(args: argparse.Namespace) -> int:
     gather(folder / "source", assets)
     if status := build(folder / "source", folder / "html"):
         return status
-    print(f"built: {folder / 'html' / 'index.html'} (make site-serve shows it)" if args.serve is None else "")
+    print(
+        f"built: {folder / 'html' / 'index.html'} (make site-serve shows it)"
+        if args.serve is None
+        else ""
+    )
     if args.serve is not None:
         serve(folder / "html", args.serve)
     return 0
@@ -84,7 +97,9 @@ def fetch(name: str) -> Path:
     try:
         return models.download(address.rsplit("/", 1)[1], sha256, size, lambda _: address)
     except httpx.HTTPError as error:
-        raise BookError(f"{address} could not be downloaded ({error}): check the network and run it again") from error
+        raise BookError(
+            f"{address} could not be downloaded ({error}): check the network and run it again"
+        ) from error
     except models.ModelError as error:
         raise BookError(str(error)) from error
 
@@ -93,29 +108,50 @@ def gather(source: Path, assets: dict[str, Path]) -> None:
     """Write all pages and files that Sphinx reads, afresh."""
     shutil.rmtree(source, ignore_errors=True)
     docs, recipes = discover.ROOT / "docs", discover.recipes()
-    shutil.copytree(docs, source / "docs", ignore=shutil.ignore_patterns("_static", "*.py", "*.toml"))
+    shutil.copytree(
+        docs, source / "docs", ignore=shutil.ignore_patterns("_static", "*.py", "*.toml")
+    )
     shutil.copytree(docs / "_static", source / "_static")
     shutil.copy(docs / "conf.py", source)
     for name, archive in assets.items():
         unpack(archive, ASSETS[name][3], source / "_static" / name)
     chapters = sorted({recipe.chapter for recipe in recipes})
     folders = [docs, *(discover.ROOT / chapter for chapter in chapters)]
-    found = [discover.ROOT / "README.zh-CN.md", *(path for folder in folders for path in sorted(folder.glob("*.md")))]
+    found = [
+        discover.ROOT / "README.zh-CN.md",
+        *(path for folder in folders for path in sorted(folder.glob("*.md"))),
+    ]
     texts = {path: path.read_text(encoding="utf-8") for path in found if path.exists()}
-    pages = {path.relative_to(discover.ROOT).as_posix() for path in [*texts, *(recipe.path for recipe in recipes)]}
+    pages = {
+        path.relative_to(discover.ROOT).as_posix()
+        for path in [*texts, *(recipe.path for recipe in recipes)]
+    }
     for path, text in texts.items():
         folder = path.parent.relative_to(discover.ROOT)
         if path.name == "README.md":
             path = path.with_name("index.md")
-            text += toctree([r.path.stem for r in recipes if r.chapter == folder.name] + ["leaderboard"] * (f"{folder}/leaderboard.md" in pages))
+            text += toctree(
+                [r.path.stem for r in recipes if r.chapter == folder.name]
+                + ["leaderboard"] * (f"{folder}/leaderboard.md" in pages)
+            )
         write(source / folder / path.name, links(text, folder, pages))
     home = links((discover.ROOT / "README.md").read_text(encoding="utf-8"), Path(), pages)
     indexes = [f"docs/{path.stem}" for path in texts if path.parent == docs]
-    chinese = [path.relative_to(discover.ROOT).with_suffix("").as_posix() for path in texts if path.name == "README.zh-CN.md"]
-    trees = toctree([f"{chapter}/index" for chapter in chapters]) + toctree(indexes, "Find") + toctree(chinese, "中文")
+    chinese = [
+        path.relative_to(discover.ROOT).with_suffix("").as_posix()
+        for path in texts
+        if path.name == "README.zh-CN.md"
+    ]
+    trees = (
+        toctree([f"{chapter}/index" for chapter in chapters])
+        + toctree(indexes, "Find")
+        + toctree(chinese, "中文")
+    )
     write(source / "index.md", home + trees)
     for recipe in recipes:
-        write(source / f"{recipe.name}.ipynb", json.dumps(page_of(recipe, pages), ensure_ascii=False))
+        write(
+            source / f"{recipe.name}.ipynb", json.dumps(page_of(recipe, pages), ensure_ascii=False)
+        )
 
 
 def unpack(archive: Path, wanted: str, folder: Path) -> None:
@@ -133,7 +169,9 @@ def page_of(recipe: discover.Recipe, pages: set[str]) -> dict:
     notebook = json.loads(json.dumps(recipe.raw))
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = links(BADGE.sub("", discover.source(cell)), Path(recipe.chapter), pages)
+            cell["source"] = links(
+                BADGE.sub("", discover.source(cell)), Path(recipe.chapter), pages
+            )
         elif "setup" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
     return notebook
@@ -156,7 +194,9 @@ def links(text: str, folder: Path, pages: set[str]) -> str:
     def drawn(match: re.Match) -> str:
         return f'{match[1]}"{os.path.relpath(match[2], folder)}.html"'
 
-    box = re.compile(rf'(?m)^(  click \w+ href )"{re.escape(repository.address())}/blob/main/([^"]+)\.ipynb"')
+    box = re.compile(
+        rf'(?m)^(  click \w+ href )"{re.escape(repository.address())}/blob/main/([^"]+)\.ipynb"'
+    )
     return LINK.sub(there, box.sub(drawn, text))
 
 
@@ -174,7 +214,20 @@ def write(path: Path, text: str) -> None:
 
 def build(source: Path, html: Path) -> int:
     """Run Sphinx, warnings as errors; its exit status."""
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "-j", "auto", str(source), str(html)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-b",
+        "html",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-j",
+        "auto",
+        str(source),
+        str(html),
+    ]
     environment = os.environ | {"COOKBOOK_ADDRESS": repository.address()}
     return subprocess.run(command, env=environment).returncode
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -37,6 +38,7 @@ from rag_service.index import Index, Passage  # noqa: E402
 from rag_service.metrics import Metrics  # noqa: E402
 from rag_service.settings import RagSettings  # noqa: E402
 from rag_service.store import Store  # noqa: E402
+from service import limits  # noqa: E402
 
 KEYS = {"desk": "desk-secret-0123456789", "shop": "shop-secret-0123456789"}
 PASSAGES = [
@@ -64,14 +66,16 @@ def vector(text: str) -> list[float]:
 
 
 class Model:
-    """Embeds, and answers with the last of the sentences that it may copy; `calls` are the questions that it saw."""
+    """Embeds, and answers with the last of the sentences that it may copy; `calls` are the questions that it saw, and while it is `held` nobody gets an answer."""
 
     def __init__(self):
-        self.calls, self.disobeys = [], False
+        self.calls, self.disobeys, self.held = [], False, False
 
     async def chat(self, request):
         body = await request.json()
         self.calls.append(body["messages"][-1]["content"])
+        while self.held:
+            await asyncio.sleep(0.01)
         allowed = (
             body.get("response_format", {})
             .get("json_schema", {})
@@ -298,6 +302,42 @@ def test_redis_dies_and_nobody_notices_but_the_bill(start, model):
     redis.stop()
 
 
+def test_a_redis_that_hangs_is_waited_for_once_a_second_and_not_by_every_request(start):
+    redis = servers.redis()
+    address = f"redis://127.0.0.1:{redis.port}"
+    send = start(redis_url=f"{address}/0", rate_limit_storage=f"async+{address}/1")
+    assert [send.ask(MARCH).json()["outcome"] for _ in range(2)] == ["answered", "cached"]
+    redis.signal(signal.SIGSTOP)  # it accepts connections, and never answers
+    said = [send.ask(FOOTBALL) for _ in range(5)]
+    redis.signal(signal.SIGCONT)
+    assert [r.json()["outcome"] for r in said] == ["refused"] * 5
+    # The cache waits 0.2 s, the rate limit 0.25 s, each once.
+    assert 0.4 < sum(r.elapsed.total_seconds() for r in said) < 0.9
+    time.sleep(1.1 * max(cache.PAUSE_S, limits.PAUSE_S))
+    assert send.ask(MARCH).json()["outcome"] == "cached"
+    redis.stop()
+
+
+def test_who_is_at_the_model_and_who_waits_is_in_the_metrics(start, model):
+    model.held = True
+    send = start(max_concurrency=1)
+
+    def seen(running, waiting):
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            said = send("GET", "/metrics").text
+            if f"rag_running {running}.0" in said and f"rag_waiting {waiting}.0" in said:
+                return True
+        return False
+
+    with ThreadPoolExecutor() as callers:
+        said = [callers.submit(send.ask, question) for question in (MARCH, FILTER)]
+        full = seen(1, 1)
+        model.held = False
+        assert full and [future.result().json()["outcome"] for future in said] == ["answered"] * 2
+    assert seen(0, 0)
+
+
 ROW = {name: "" for name in ("caller", "question", "answer", "passage", "outcome", "prompt", "model")} | {
     "score": 0.5, "prompt_tokens": 1, "completion_tokens": 1, "cost_usd": 0.0}  # fmt: skip
 
@@ -325,6 +365,24 @@ def test_answers_wait_for_the_database_in_order_and_none_is_stored_twice(tmp_pat
         ["b", "c", "d"],
         1,
     )  # room for three: the oldest went, and was counted
+
+
+def test_an_answer_given_while_the_others_are_written_is_not_forgotten(tmp_path):
+    async def run():
+        store = Store(f"sqlite+aiosqlite:///{tmp_path}/rag.db", 10, Metrics())
+        await store.create()
+        store.record(ROW | {"id": "a", "caller": "desk"})
+        writing = asyncio.create_task(store.write())
+        await asyncio.sleep(0)  # it has seen what waits, and asks for a connection
+        store.record(ROW | {"id": "b", "caller": "desk"})
+        await writing
+        await store.write()
+        found = [name for name in "ab" if await store.find(name, "desk")]
+        left = len(store._outbox)
+        await store.close()
+        return found, left
+
+    assert asyncio.run(run()) == (["a", "b"], 0)
 
 
 def test_a_prompt_is_named_by_its_words_and_a_wrong_one_by_its_file(tmp_path):

@@ -186,6 +186,7 @@ async def metrics(rag: Shared) -> Response:
 def create_app(settings: RagSettings) -> FastAPI:
     """The application; nothing is shared between two of them."""
     service, rag = Service(settings), Rag(settings)
+    rag.metrics.watch(service.gate)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

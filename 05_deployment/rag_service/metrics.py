@@ -1,6 +1,7 @@
 """What Prometheus reads. Labels have few values: a version, an outcome, a dependency; never a caller or a question."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from service.limits import Gate
 
 SECONDS = (0.005, 0.02, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16)
 
@@ -35,6 +36,14 @@ class Metrics:
             "Answers that the full outbox had no room for",
             registry=self.registry,
         )
+
+    def watch(self, gate: Gate) -> None:
+        """Show who is at the model and who waits, at the moment of asking."""
+        for name, text, value in (
+            ("running", "Requests at the model", lambda: gate.running),
+            ("waiting", "Requests that wait for a place there", lambda: gate.waiting),
+        ):
+            Gauge(f"rag_{name}", text, registry=self.registry).set_function(value)
 
     def count(self, path: str, status: int) -> None:
         """A request is over, also one without an answer. Any caller can invent paths: one is told apart."""

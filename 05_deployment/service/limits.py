@@ -49,6 +49,7 @@ REDIS = {
     "socket_timeout": 0.25,
     "socket_connect_timeout": 0.25,
 }
+PAUSE_S = 1.0  # after a failure it is left alone for so long: a Redis that hangs must not delay every request
 
 
 class RateLimit:
@@ -62,6 +63,7 @@ class RateLimit:
         options = REDIS if storage_uri.startswith("async+redis") else {}
         self._limiter = MovingWindowRateLimiter(storage_from_string(storage_uri, **options))
         self._items = {key_id: key.rate_limit for key_id, key in keys.items()}
+        self._away_until = 0.0
 
     async def hit(self, key_id: str) -> bool:
         """Count one request of this key; False if it could not be counted.
@@ -70,10 +72,13 @@ class RateLimit:
             ApiError: 429, with the seconds until the oldest request leaves the window.
         """
         item = self._items[key_id]
+        if time.monotonic() < self._away_until:
+            return False
         try:
             within = await self._limiter.hit(item, key_id)
             window = None if within else await self._limiter.get_window_stats(item, key_id)
         except StorageError:
+            self._away_until = time.monotonic() + PAUSE_S
             return False
         if window:
             wait = max(1, math.ceil(window.reset_time - time.time()))

@@ -10,10 +10,9 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from service.limits import PAUSE_S
 
 from .settings import RagSettings
-
-PAUSE_S = 1.0  # after a failure Redis is left alone for so long: nobody waits for it twice
 
 
 def key(index: str, prompt: str, model: str, question: str) -> str:
